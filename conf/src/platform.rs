@@ -1,0 +1,131 @@
+//! CORE: what is true once the platform file is read, its names are resolved and every problem is excluded.
+//!
+//! `resolve` builds a [`Platform`]; nothing else does, so whoever holds one need not check again. Everything is ordered (BTreeMap, or
+//! the file's order in a Vec), so plans, logs and tests come out the same each time. The elements live in one module each.
+
+mod check;
+mod layer4;
+mod layer7;
+mod node;
+mod settings;
+mod vip;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+pub use check::{Check, CheckKind, InitialState, StatusRange};
+pub use layer4::{
+    ConnectionSync, Forward, OnFailure, Persistence, PortSpec, Protocol, RealServer, Scheduler, ServicePolicy, VirtualService,
+};
+pub use layer7::{
+    Balance, Bind, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route, RouteAction, Server, ServerAddress, Site, Timeouts,
+    TlsUpstream, Upstream,
+};
+pub use node::{Attachment, Group, Network, Node};
+use serde::Serialize;
+pub use settings::{AccessLog, AccessLogFormat, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Readiness, ReadinessAllow, StopPolicy, VrrpdSettings};
+pub use vip::{Checksum, Heartbeat, Preempt, Track, Vip, VipAddress, VrrpSettings};
+
+/// Where something stands in the files: for messages, `plan` and `why`. Not part of any comparison or hash: moving a line changes nothing.
+#[derive(Clone, Default, Serialize)]
+pub struct Place {
+    /// The file, as it was named on the command line or by `include`.
+    pub file: Arc<str>,
+    /// The line, counted from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Two places are always equal: a platform is compared by what it says, not by where it says it.
+impl PartialEq for Place {
+    fn eq(&self, _: &Place) -> bool {
+        true
+    }
+}
+
+impl Eq for Place {}
+
+/// The whole platform of one data centre, the same on every node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Platform {
+    /// The version of the file format: 1.
+    pub schema: u32,
+    /// The platform's name; appears in status, logs and metrics.
+    pub name: String,
+    /// Layer-2 networks by name.
+    pub networks: BTreeMap<String, Network>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Named sets of nodes.
+    pub groups: BTreeMap<String, Group>,
+    /// Virtual IP sets that move together.
+    pub vips: BTreeMap<String, Vip>,
+    /// Layer-4 services by name.
+    pub virtual_services: BTreeMap<String, VirtualService>,
+    /// IPVS connection synchronisation between directors, if asked for.
+    pub connection_sync: Option<ConnectionSync>,
+    /// Layer-7 listeners by name.
+    pub listeners: BTreeMap<String, Listener>,
+    /// Upstreams by name.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// Sites in the order of the files.
+    pub sites: Vec<Site>,
+    /// Files that hold secrets, by name. The values are never read by this crate.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Settings of the proxy daemon.
+    pub edge: EdgeSettings,
+    /// Settings of the layer-4 control plane.
+    pub director: DirectorSettings,
+    /// Settings of the failover daemon.
+    pub vrrpd: VrrpdSettings,
+}
+
+impl Platform {
+    /// The VIPs whose directors include `node`, in name order.
+    pub fn vips_of_director<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a String, &'a Vip)> {
+        self.vips.iter().filter(move |(_, vip)| vip.directors.iter().any(|director| director == node))
+    }
+
+    /// The virtual services that `node` programs: those with a VIP that has the node among its directors.
+    pub fn services_of_director<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a String, &'a VirtualService)> {
+        self.virtual_services.iter().filter(move |(_, service)| {
+            service.vips.iter().filter_map(|vip| self.vips.get(vip)).any(|vip| vip.directors.iter().any(|director| director == node))
+        })
+    }
+
+    /// The listeners that `node` binds: those of the groups it belongs to.
+    pub fn listeners_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a String, &'a Listener)> {
+        self.listeners.iter().filter(move |(_, listener)| {
+            self.groups.get(&listener.group).is_some_and(|group| group.nodes.iter().any(|member| member == node))
+        })
+    }
+
+    /// The networks' view of a node: its attachment to `network`, if it has one.
+    pub fn attachment(&self, node: &str, network: &str) -> Option<&Attachment> {
+        self.nodes.get(node)?.on.get(network)
+    }
+}
+
+/// A secret by reference: a file that only the daemon reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Secret {
+    /// The secret's name in the platform file.
+    pub name: String,
+    /// An absolute path.
+    pub file: String,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}

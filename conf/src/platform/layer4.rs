@@ -1,0 +1,155 @@
+//! CORE: layer 4: virtual services, real servers, connection synchronisation.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::{Check, Place};
+use crate::unit::{Interval, Percent, Weight};
+
+/// A service that IPVS balances on the addresses of its VIPs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VirtualService {
+    /// The service's name.
+    pub name: String,
+    /// Names of VIPs; all of their addresses are served.
+    pub vips: Vec<String>,
+    /// TCP, UDP or SCTP. Default TCP.
+    pub protocol: Protocol,
+    /// The ports served, each by a service of its own in the kernel.
+    pub ports: Vec<PortSpec>,
+    /// How packets reach the real servers.
+    pub forward: Forward,
+    /// How a real server is chosen, with the scheduler's flags.
+    pub scheduler: Scheduler,
+    /// Whether one client keeps its real server.
+    pub persistence: Option<Persistence>,
+    /// One-packet scheduling, for UDP.
+    pub one_packet: bool,
+    /// The real servers, groups resolved to their nodes, in one canonical order: by address, so that every director fills `mh` alike.
+    pub real_servers: Vec<RealServer>,
+    /// How the real servers are checked.
+    pub check: Check,
+    /// What happens when servers fail.
+    pub policy: ServicePolicy,
+    /// Whether some real server is itself a director of the same VIP: then services match by firewall mark (a two-box site).
+    pub two_box: bool,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// A transport protocol that IPVS knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// TCP, number 6.
+    Tcp,
+    /// UDP, number 17.
+    Udp,
+    /// SCTP, number 132.
+    Sctp,
+}
+
+/// One port, or a range of them, of a virtual service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PortSpec {
+    /// First port.
+    pub first: u16,
+    /// Last port; equal to `first` for one port.
+    pub last: u16,
+}
+
+/// How IPVS sends a packet to a real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forward {
+    /// Direct routing: the destination MAC is rewritten; same network, same port, the VIP lives on the real server too.
+    Dr,
+    /// Address translation; the real server's default route leads through the active director.
+    Nat,
+    /// IP in IP tunnel.
+    Tun,
+}
+
+/// An IPVS scheduler and its flags.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Scheduler {
+    /// The kernel's name: rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos.
+    pub name: String,
+    /// `sh` and `mh`: another server when the chosen one has weight 0 (default on).
+    pub fallback: bool,
+    /// `sh` and `mh`: the source port is part of the hash (default on).
+    pub port: bool,
+}
+
+/// One client, one server, for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Persistence {
+    /// How long after its last connection.
+    pub timeout: Interval,
+    /// Clients of one such network count as one: prefix length for IPv4, 1 to 32.
+    pub granularity: u8,
+    /// The same for IPv6, 1 to 128.
+    pub granularity6: u8,
+}
+
+/// One destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RealServer {
+    /// The node it is, if the platform file knows it.
+    pub node: Option<String>,
+    /// The address packets are sent to.
+    pub address: IpAddr,
+    /// Its port; for DR and TUN always the service's own, so `None`.
+    pub port: Option<u16>,
+    /// The file's weight.
+    pub weight: Weight,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// What happens when real servers fail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServicePolicy {
+    /// What is done with a real server whose check fails. Default `quiesce`.
+    pub on_failure: OnFailure,
+    /// A quiesced server that stays dead is deleted after this time. Default 5 m.
+    pub remove_after: Interval,
+    /// How long a drained or removed server keeps its connections. Default 5 m.
+    pub drain_timeout: Interval,
+    /// Healthy weight (in percent of the file's) from which the service counts as ready. Default: one server is enough (0 %).
+    pub quorum: Percent,
+    /// Below this share of healthy servers the last good set is kept (panic mode). Default 0 %: only when none is left.
+    pub floor: Percent,
+}
+
+/// What is done with a real server whose check fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Weight 0: no new connections, existing ones live on.
+    Quiesce,
+    /// Deleted at once: existing connections are cut.
+    Remove,
+}
+
+/// IPVS connection synchronisation between the directors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConnectionSync {
+    /// The network it runs over.
+    pub network: String,
+    /// The sync id, 0 to 255; the same on both directors, its own per pair.
+    pub id: u8,
+    /// The multicast group, default 224.0.0.81.
+    pub group: IpAddr,
+    /// The UDP port, default 8848.
+    pub port: u16,
+    /// Clients of the synchronised services, for the report; usually empty.
+    pub ignore: Vec<IpNet>,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}

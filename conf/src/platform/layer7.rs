@@ -1,0 +1,256 @@
+//! CORE: layer 7: listeners, upstreams, sites and routes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::{Check, Place};
+use crate::unit::{Bytes, Interval, Percent, Weight};
+
+/// Addresses that edge binds on every node of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listener {
+    /// The listener's name.
+    pub name: String,
+    /// The group whose nodes bind it.
+    pub group: String,
+    /// What is bound.
+    pub bind: Vec<Bind>,
+    /// Peers whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// One bound address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bind {
+    /// `":80"`: every address of both families.
+    AnyAddress(u16),
+    /// `"10.0.0.100:80"` or `"[2001:db8::1]:80"`; need not be present (IP_FREEBIND).
+    Address(SocketAddr),
+}
+
+impl Bind {
+    /// The port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Bind::AnyAddress(port) => *port,
+            Bind::Address(address) => address.port(),
+        }
+    }
+}
+
+/// A set of application servers and how one is chosen.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Upstream {
+    /// The upstream's name.
+    pub name: String,
+    /// How a server is chosen.
+    pub balance: Balance,
+    /// The servers in the file's order: the order matters to smooth weighted round robin.
+    pub servers: Vec<Server>,
+    /// Active health check.
+    pub check: Option<Check>,
+    /// Passive health: ejection by what real requests show.
+    pub passive: PassiveHealth,
+    /// Retry policy; a route may narrow it.
+    pub retry: Retry,
+    /// Idle connections kept per server and data thread. Default 32.
+    pub keepalive: u32,
+    /// How long an idle upstream connection is kept. Default 60 s; must be shorter than the server's own.
+    pub keepalive_timeout: Interval,
+    /// TLS towards the servers.
+    pub tls: Option<TlsUpstream>,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// How an upstream's server is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// Smooth weighted round robin, nginx's sequence.
+    RoundRobin,
+}
+
+/// TLS towards an upstream. A server name is required: without one the peer would not be verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TlsUpstream {
+    /// Name sent by SNI and verified.
+    pub server_name: String,
+    /// File with the CA certificates; default: the system's.
+    pub ca: Option<String>,
+}
+
+/// One application server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Server {
+    /// Where it is.
+    pub address: ServerAddress,
+    /// Its share; 0 takes no requests.
+    pub weight: Weight,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// An application server's address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerAddress {
+    /// `"192.168.1.100:8080"`.
+    Ip(SocketAddr),
+    /// `"app.internal:8080"`: resolved in the background; the server gets no requests until it resolves.
+    Name {
+        /// A host name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl std::fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ServerAddress::Ip(address) => write!(f, "{address}"),
+            ServerAddress::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// Passive health: a sliding window of real results with a panic floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PassiveHealth {
+    /// Failures within `window` that eject a server; 0 switches it off. Default 3.
+    pub fails: u32,
+    /// The window. Default 10 s.
+    pub window: Interval,
+    /// How long it is ejected. Default 10 s.
+    pub eject: Interval,
+    /// At most this share of an upstream is ejected; beyond it all are used (panic mode). Default 50 %.
+    pub max_ejected: Percent,
+}
+
+/// When a request is sent to another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Retry {
+    /// Attempts in all, the first included. Default 2; 1 switches retries off.
+    pub attempts: u32,
+    /// No attempt begins later than this after the request's first. Default 10 s.
+    pub within: Interval,
+    /// Whether 502, 503 and 504 of a server count as failed attempts of idempotent requests. Default false.
+    pub on_status: bool,
+}
+
+/// Names that a site answers to, and its routes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Site {
+    /// Host patterns.
+    pub hosts: Vec<HostPattern>,
+    /// Listeners it is served on; empty: all.
+    pub listeners: Vec<String>,
+    /// Routes in the file's order; the most specific path wins (exact, longest prefix, then regex in order as nginx does).
+    pub routes: Vec<Route>,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// A host that a site answers to. Lower case, without port and trailing dot.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostPattern {
+    /// `"shop.example"`.
+    Exact(String),
+    /// `"*.shop.example"`, any number of labels; holds `shop.example`.
+    Wildcard(String),
+    /// `"*"`: any host that no other site names.
+    Default,
+}
+
+impl std::fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HostPattern::Exact(host) => f.write_str(host),
+            HostPattern::Wildcard(host) => write!(f, "*.{host}"),
+            HostPattern::Default => f.write_str("*"),
+        }
+    }
+}
+
+/// What happens to the requests of a path.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Route {
+    /// Which paths.
+    pub path: PathMatch,
+    /// What is done.
+    pub action: RouteAction,
+    /// Timeouts towards client and server.
+    pub timeouts: Timeouts,
+    /// Largest request body; 0 for no limit. Default 10 MiB (413 beyond).
+    pub max_body: Bytes,
+    /// Header fields set on the request to the upstream.
+    pub set_request_headers: BTreeMap<String, String>,
+    /// Header fields set on the response.
+    pub set_response_headers: BTreeMap<String, String>,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// The paths of a route, matched against the normalised path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathMatch {
+    /// `path = "/api/"`: a prefix that ends at a segment boundary; `/` matches everything.
+    Prefix(String),
+    /// `path_exact = "/health"`.
+    Exact(String),
+    /// `path_regex = "^/img/[0-9]+$"`; compiles (checked by `conf`).
+    Regex(String),
+}
+
+/// What a route does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteAction {
+    /// Passed to an upstream.
+    Upstream {
+        /// The upstream's name.
+        name: String,
+        /// The Host header sent; `None`: the client's own.
+        host: Option<String>,
+    },
+    /// Answered with a redirect.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// The Location; `$path` and `$query` are not interpreted.
+        location: String,
+    },
+    /// Answered from the file.
+    Respond {
+        /// The status.
+        status: u16,
+        /// The body, text/plain.
+        body: String,
+    },
+}
+
+/// Timeouts of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// To connect to a server. Default 3 s.
+    pub connect: Interval,
+    /// Between two writes to a server. Default 60 s.
+    pub send: Interval,
+    /// Between two reads from a server. Default 60 s.
+    pub read: Interval,
+}
+

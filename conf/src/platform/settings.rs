@@ -1,0 +1,134 @@
+//! CORE: settings of the three daemons.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::Place;
+use crate::unit::{Bytes, Interval};
+
+/// `[edge]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EdgeSettings {
+    /// Where edge tells the directors how it is.
+    pub readiness: Option<Readiness>,
+    /// Data threads; 0: one per processor.
+    pub threads: u16,
+    /// How long a drain may take before connections are cut. Default 30 s.
+    pub drain_timeout: Interval,
+    /// How long edge stays open after it said "draining", so that directors see it. Default 3 s.
+    pub drain_delay: Interval,
+    /// Limits towards clients.
+    pub limits: EdgeLimits,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// Metrics and status page.
+    pub monitoring: Monitoring,
+}
+
+/// `[edge.limits]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EdgeLimits {
+    /// Time for a whole request head, from its first byte. Default 10 s (408).
+    pub header_timeout: Interval,
+    /// Size of a request head. Default 32 KiB (431).
+    pub header_size: Bytes,
+    /// Number of header fields. Default 100 (431).
+    pub header_count: u32,
+    /// Length of the request target. Default 8 KiB (414).
+    pub target_size: Bytes,
+    /// Idle time between two requests of a connection. Default 75 s.
+    pub keepalive_timeout: Interval,
+    /// Time between two reads of a request body. Default 60 s (408).
+    pub body_timeout: Interval,
+    /// Open client connections in all; 0: as the descriptor limit allows. Default 0.
+    pub connections: u64,
+}
+
+/// Where edge's readiness endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// The network on whose addresses it is bound.
+    pub network: String,
+    /// Its port. Default 8181.
+    pub port: u16,
+    /// Who may ask.
+    pub allow: ReadinessAllow,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// Who may ask for edge's readiness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadinessAllow {
+    /// The addresses of all directors on that network.
+    Directors,
+    /// Anyone in that network.
+    Network,
+}
+
+/// `[edge.access_log]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AccessLog {
+    /// `off`, `stdout` or an absolute path; `None` is off. Default: stdout.
+    pub target: Option<String>,
+    /// The line's form. Default combined.
+    pub format: AccessLogFormat,
+}
+
+/// The form of an access-log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLogFormat {
+    /// nginx's `combined`, then upstream address, upstream status and times.
+    Combined,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Where metrics and the read-only status page are served, besides the read-only socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct Monitoring {
+    /// An address, such as `127.0.0.1:9181`; `None`: not served.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `[director]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DirectorSettings {
+    /// How often the kernel's table is compared with the wanted one. Default 5 s.
+    pub reconcile_interval: Interval,
+    /// What happens to the table when the director stops.
+    pub on_stop: StopPolicy,
+    /// Whether `exec` checks may run.
+    pub allow_exec: bool,
+    /// First firewall mark that is ours. Default 0x10000.
+    pub mark_base: u32,
+    /// Metrics and status page.
+    pub monitoring: Monitoring,
+}
+
+/// What happens to the IPVS table when the director stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopPolicy {
+    /// It stays; traffic goes on.
+    Keep,
+    /// Weights go to 0, connections end, then our services are deleted.
+    Drain,
+    /// Our services are deleted.
+    Remove,
+}
+
+/// `[vrrpd]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VrrpdSettings {
+    /// SCHED_RR priority asked for the protocol thread, 0 for none. Default 50.
+    pub realtime_priority: u8,
+    /// Whether hook programs may run.
+    pub allow_hooks: bool,
+    /// Metrics and status page.
+    pub monitoring: Monitoring,
+}

@@ -1,0 +1,126 @@
+//! CORE: virtual IP addresses and the virtual routers that hold them.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::{Check, Place};
+use crate::unit::{Interval, Priority, Vrid};
+
+/// Addresses that move together between directors: one virtual router per address family.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Vip {
+    /// The VIP's name.
+    pub name: String,
+    /// The network its addresses belong to.
+    pub network: String,
+    /// The addresses that move, in the file's order.
+    pub addresses: Vec<VipAddress>,
+    /// Node names in order of preference.
+    pub directors: Vec<String>,
+    /// How they are moved.
+    pub vrrp: VrrpSettings,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+impl Vip {
+    /// Whether `address` is one of the VIP's.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|vip| vip.address == address)
+    }
+
+    /// The priority of `node`: its own entry in `vrrp.priorities`, else 250, 240, 230 … by its place in `directors` (never below 10).
+    pub fn priority_of(&self, node: &str) -> Option<Priority> {
+        let rank = self.directors.iter().position(|director| director == node)?;
+        match self.vrrp.priorities.get(rank) {
+            Some(priority) => Some(*priority),
+            None => {
+                let step = i64::try_from(rank).unwrap_or(i64::MAX).saturating_mul(10);
+                Priority::new(250_i64.saturating_sub(step).max(10)).ok()
+            }
+        }
+    }
+}
+
+/// One virtual address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct VipAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The prefix length it is added with; 32 or 128 unless the file says otherwise.
+    pub prefix_len: u8,
+}
+
+/// The VRRP side of a VIP (RFC 9568).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VrrpSettings {
+    /// The virtual router identifier on the VIP's network.
+    pub id: Vrid,
+    /// Time between adverts of a master; the protocol carries whole centiseconds, 10 ms to 40.95 s. Default 100 ms.
+    pub advert_interval: Interval,
+    /// Explicit priorities in the order of `directors`; empty for the defaults.
+    pub priorities: Vec<Priority>,
+    /// Whether a returning node with a higher priority takes over.
+    pub preempt: Preempt,
+    /// How long after the start the protocol keeps silent (a bond or a switch port that is still deaf). Default 0.
+    pub startup_delay: Interval,
+    /// Which IPv4 checksum form is sent. Both are accepted.
+    pub checksum: Checksum,
+    /// How much the priority falls while the local director says that it is not ready. 0 to 253, default 100. It never faults.
+    pub unready_penalty: u8,
+    /// How long the last verdict of a director that does not answer is believed. Default 30 s; after it, "not ready".
+    pub verdict_hold: Interval,
+    /// Checks of this node that move its priority.
+    pub track: Vec<Track>,
+    /// A second path on which the backup listens for the master.
+    pub heartbeat: Option<Heartbeat>,
+    /// Gratuitous ARP / unsolicited NA after a takeover: packets per burst, 1 to 20, default 5.
+    pub garp_repeat: u8,
+    /// A second burst this long after the takeover; zero for none. Default 5 s.
+    pub garp_delay: Interval,
+    /// Announce again this often while master; zero for never. Default 60 s.
+    pub garp_refresh: Interval,
+}
+
+/// Whether a node with a higher priority takes the VIP back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preempt {
+    /// It does, after this time of hearing the lower master (zero: at once).
+    After(Interval),
+    /// It waits until the master is gone.
+    Never,
+}
+
+/// The form of the IPv4 checksum of VRRP version 3 (the interoperability trap: RFC 9568 against keepalived and FRR).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checksum {
+    /// As the peer sends it; with the pseudo-header until a peer was heard.
+    Auto,
+    /// Over the message only.
+    Rfc9568,
+    /// With the IPv4 pseudo-header, as keepalived and FRR send by default.
+    PseudoHeader,
+}
+
+/// A check on the director's node that moves its priority.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Track {
+    /// What is looked at.
+    pub check: Check,
+    /// Added to the priority while the check fails, -253 to -1 (keepalived's negative weight).
+    pub weight: i16,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// A second heartbeat path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Heartbeat {
+    /// The network it runs over.
+    pub network: String,
+}

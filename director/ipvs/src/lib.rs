@@ -1,0 +1,1 @@
+//! Typed IPVS (IP Virtual Server) over generic netlink.

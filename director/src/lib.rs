@@ -1,0 +1,1 @@
+//! Layer-4 control plane for the kernel's IPVS.

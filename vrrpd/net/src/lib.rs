@@ -1,0 +1,1 @@
+//! Addresses, links, routes and sysctls over rtnetlink.

@@ -1,0 +1,1 @@
+//! VRRP failover of the virtual IP addresses.
