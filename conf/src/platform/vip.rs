@@ -14,8 +14,11 @@ pub struct Vip {
     pub name: String,
     /// The network its addresses belong to.
     pub network: String,
-    /// The addresses that move, in the file's order.
+    /// The advertised addresses, all in `network`, in the file's order.
     pub addresses: Vec<VipAddress>,
+    /// Addresses that move along without being advertised (keepalived's `virtual_ipaddress_excluded`), on any network of the directors:
+    /// the floating return gateway of NAT services is one.
+    pub unadvertised: Vec<VipAddress>,
     /// Node names in order of preference.
     pub directors: Vec<String>,
     /// How they are moved.
@@ -26,9 +29,14 @@ pub struct Vip {
 }
 
 impl Vip {
-    /// Whether `address` is one of the VIP's.
+    /// Every address that moves, the advertised ones first.
+    pub fn all_addresses(&self) -> impl Iterator<Item = &VipAddress> {
+        self.addresses.iter().chain(&self.unadvertised)
+    }
+
+    /// Whether `address` is one of those that move.
     pub fn holds(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|vip| vip.address == address)
+        self.all_addresses().any(|vip| vip.address == address)
     }
 
     /// The priority of `node`: its own entry in `vrrp.priorities`, else 250, 240, 230 … by its place in `directors` (never below 10).
@@ -45,8 +53,10 @@ impl Vip {
 }
 
 /// One virtual address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VipAddress {
+    /// The network on whose interface it is added.
+    pub network: String,
     /// The address.
     pub address: IpAddr,
     /// The prefix length it is added with; 32 or 128 unless the file says otherwise.
