@@ -1,1 +1,24 @@
-//! Addresses, links, routes and sysctls over rtnetlink.
+//! Links, addresses, routes, neighbours and sysctls of this network namespace, over rtnetlink.
+//!
+//! [`Net`] asks and changes; every request has a deadline, and a change that is already in place succeeds without doing anything.
+//! [`Watch`] reports what others change: it begins with a [`Snapshot`], and begins anew with one whenever the kernel had to drop events.
+//! Nothing here decides anything and nothing knows VRRP: `vrrpd` and `director real-server` drive it.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod connection;
+mod error;
+mod link;
+mod neighbour;
+mod route;
+pub mod sysctl;
+mod watch;
+
+pub use address::{Added, Address, NewAddress, OWN_PROTOCOL, Removed, Scope};
+pub use connection::{Net, REQUEST_TIMEOUT};
+pub use error::{Error, Object};
+pub use link::{Link, Mac};
+pub use neighbour::Neighbour;
+pub use route::Route;
+pub use watch::{Event, Snapshot, Watch};

@@ -1,0 +1,167 @@
+//! What failed, on which object, and why.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// What a request was about; printed in error messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// The netlink socket itself.
+    Socket,
+    /// All objects of a kind: `links`, `addresses`, `routes`, `neighbours`.
+    All(&'static str),
+    /// A link by name.
+    LinkNamed(String),
+    /// A link by index.
+    LinkIndex(u32),
+    /// An address on a link.
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// Its prefix length.
+        prefix_len: u8,
+        /// The link's index.
+        link: u32,
+    },
+    /// A route by its destination.
+    Route {
+        /// The destination's address.
+        destination: IpAddr,
+        /// The destination's prefix length.
+        prefix_len: u8,
+    },
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Object::Socket => f.write_str("the netlink socket"),
+            Object::All(kind) => f.write_str(kind),
+            Object::LinkNamed(name) => write!(f, "interface {name}"),
+            Object::LinkIndex(index) => write!(f, "interface number {index}"),
+            Object::Address {
+                address,
+                prefix_len,
+                link,
+            } => write!(
+                f,
+                "address {address}/{prefix_len} on interface number {link}"
+            ),
+            Object::Route {
+                destination,
+                prefix_len,
+            } => write!(f, "route to {destination}/{prefix_len}"),
+        }
+    }
+}
+
+/// A request that was not carried out. The cause is in `source()`, never in the text.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused.
+    #[error("failed to {attempt} {object}")]
+    Refused {
+        /// `open`, `list`, `add`, `delete` …
+        attempt: &'static str,
+        /// What.
+        object: Object,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel did not answer in time: something holds its routing lock.
+    #[error("failed to {attempt} {object}: no answer from the kernel within {seconds} s")]
+    TimedOut {
+        /// What was tried.
+        attempt: &'static str,
+        /// On what.
+        object: Object,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// The netlink connection has ended, or answered with something that makes no sense.
+    #[error("failed to {attempt} {object}: {reason}")]
+    Connection {
+        /// What was tried.
+        attempt: &'static str,
+        /// On what.
+        object: Object,
+        /// What was wrong.
+        reason: String,
+    },
+    /// There is no such link.
+    #[error("there is no {0}")]
+    NoLink(Object),
+    /// A kernel tunable could not be read or written.
+    #[error("failed to {attempt} {}", path.display())]
+    Sysctl {
+        /// `read` or `write`.
+        attempt: &'static str,
+        /// The file under `/proc/sys`.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A kernel tunable holds something else than a number.
+    #[error("{} holds `{found}`, which is not a number", path.display())]
+    NotANumber {
+        /// The file under `/proc/sys`.
+        path: PathBuf,
+        /// Its content.
+        found: String,
+    },
+}
+
+impl Error {
+    /// Whether the reason is a missing right or a read-only `/proc/sys`, so that trying again makes no sense.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Error::Refused { source, .. } | Error::Sysctl { source, .. } => matches!(
+                source.raw_os_error(),
+                Some(libc::EPERM | libc::EACCES | libc::EROFS)
+            ),
+            Error::TimedOut { .. }
+            | Error::Connection { .. }
+            | Error::NoLink(_)
+            | Error::NotANumber { .. } => false,
+        }
+    }
+
+    /// The kernel's error number, where there is one.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Error::Refused { source, .. } | Error::Sysctl { source, .. } => source.raw_os_error(),
+            Error::TimedOut { .. }
+            | Error::Connection { .. }
+            | Error::NoLink(_)
+            | Error::NotANumber { .. } => None,
+        }
+    }
+
+    pub(crate) fn from_rtnetlink(
+        attempt: &'static str,
+        object: Object,
+        error: rtnetlink::Error,
+    ) -> Error {
+        match error {
+            rtnetlink::Error::NetlinkError(message) => Error::Refused {
+                attempt,
+                object,
+                source: message.to_io(),
+            },
+            rtnetlink::Error::RequestFailed => Error::Connection {
+                attempt,
+                object,
+                reason: "the netlink connection has ended".to_owned(),
+            },
+            other => Error::Connection {
+                attempt,
+                object,
+                reason: other.to_string(),
+            },
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Unicast routes: what a virtual address or a return path needs, not a routing daemon.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use serde::Serialize;
+
+use crate::connection::Net;
+use crate::error::{Error, Object};
+
+/// A unicast route with one next hop.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Route {
+    /// The routing table; 254 is the main one.
+    pub table: u32,
+    /// The destination's address; all zero for the default route.
+    pub destination: IpAddr,
+    /// The destination's prefix length.
+    pub prefix_len: u8,
+    /// The next hop, if it is not on the link.
+    pub gateway: Option<IpAddr>,
+    /// The link's index.
+    pub link: Option<u32>,
+    /// The source address for local connections.
+    pub source: Option<IpAddr>,
+    /// The metric.
+    pub metric: Option<u32>,
+    /// Who added it: 2 the kernel, 3 boot, 4 an administrator.
+    pub protocol: u8,
+}
+
+impl Route {
+    /// A route to `destination/prefix_len` in the main table; set the next hop or the link before adding it.
+    pub fn to(destination: IpAddr, prefix_len: u8) -> Route {
+        Route {
+            table: u32::from(RouteHeader::RT_TABLE_MAIN),
+            destination,
+            prefix_len,
+            gateway: None,
+            link: None,
+            source: None,
+            metric: None,
+            protocol: u8::from(RouteProtocol::Static),
+        }
+    }
+
+    fn object(&self) -> Object {
+        Object::Route {
+            destination: self.destination,
+            prefix_len: self.prefix_len,
+        }
+    }
+
+    fn message(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(self.destination);
+        message.header.destination_prefix_length = self.prefix_len;
+        message.header.table = u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+        message.header.protocol = RouteProtocol::from(self.protocol);
+        message.header.kind = RouteType::Unicast;
+        message.header.scope = if self.gateway.is_some() || self.destination.is_ipv6() {
+            RouteScope::Universe
+        } else {
+            RouteScope::Link
+        };
+        let attributes = &mut message.attributes;
+        attributes.push(RouteAttribute::Table(self.table));
+        if self.prefix_len > 0 {
+            attributes.push(RouteAttribute::Destination(self.destination.into()));
+        }
+        attributes.extend(
+            self.gateway
+                .map(|gateway| RouteAttribute::Gateway(gateway.into())),
+        );
+        attributes.extend(self.link.map(RouteAttribute::Oif));
+        attributes.extend(
+            self.source
+                .map(|source| RouteAttribute::PrefSource(source.into())),
+        );
+        attributes.extend(self.metric.map(RouteAttribute::Priority));
+        message
+    }
+
+    fn from_message(message: &RouteMessage) -> Option<Route> {
+        if message.header.kind != RouteType::Unicast {
+            return None;
+        }
+        let unspecified = match message.header.address_family {
+            AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            _ => return None,
+        };
+        let mut route = Route::to(unspecified, message.header.destination_prefix_length);
+        route.table = u32::from(message.header.table);
+        route.protocol = u8::from(message.header.protocol);
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => route.destination = ip(address)?,
+                RouteAttribute::Gateway(address) => route.gateway = ip(address),
+                RouteAttribute::PrefSource(address) => route.source = ip(address),
+                RouteAttribute::Oif(link) => route.link = Some(*link),
+                RouteAttribute::Priority(metric) => route.metric = Some(*metric),
+                RouteAttribute::Table(table) => route.table = *table,
+                _ => {}
+            }
+        }
+        Some(route)
+    }
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
+}
+
+impl Net {
+    /// All unicast routes of both families, in order.
+    pub async fn routes(&self) -> Result<Vec<Route>, Error> {
+        let object = Object::All("routes");
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            let stream = self.handle().route().get(message).execute();
+            let messages = self.dump(&object, stream).await?;
+            routes.extend(messages.iter().filter_map(Route::from_message));
+        }
+        routes.sort();
+        Ok(routes)
+    }
+
+    /// Adds a route. False: an equal one was there.
+    pub async fn add_route(&self, route: &Route) -> Result<bool, Error> {
+        let request = self.handle().route().add(route.message()).execute();
+        self.change("add", route.object(), &[libc::EEXIST], request)
+            .await
+    }
+
+    /// Deletes a route. False: it was not there.
+    pub async fn remove_route(&self, route: &Route) -> Result<bool, Error> {
+        let request = self.handle().route().del(route.message()).execute();
+        self.change("delete", route.object(), &[libc::ESRCH], request)
+            .await
+    }
+}

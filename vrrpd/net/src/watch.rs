@@ -1,0 +1,172 @@
+//! What others change: link and address notifications.
+//!
+//! The socket is read by whoever calls [`Watch::next`]; a caller that is slow makes the kernel drop events, the kernel says so (ENOBUFS),
+//! and the answer is a new [`Snapshot`] of everything. So no queue stands between kernel and caller, and nothing is lost for good.
+
+use std::collections::VecDeque;
+use std::io;
+
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::MulticastGroup;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+
+use crate::address::Address;
+use crate::connection::{Net, refused};
+use crate::error::{Error, Object};
+use crate::link::Link;
+
+/// Kernel memory for events that nobody has read yet: several thousand.
+const RECEIVE_BUFFER: i32 = 4 * 1024 * 1024;
+
+/// All links and addresses at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// All links, by index.
+    pub links: Vec<Link>,
+    /// All addresses, by link and address.
+    pub addresses: Vec<Address>,
+}
+
+/// Something has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Forget what you knew: this is everything. The first event, and the one after events were lost.
+    Everything(Snapshot),
+    /// A link is new or has changed.
+    Link(Link),
+    /// A link is gone.
+    LinkGone {
+        /// Its index.
+        index: u32,
+        /// Its name.
+        name: String,
+    },
+    /// An address is new or has changed.
+    Address(Address),
+    /// An address is gone.
+    AddressGone(Address),
+}
+
+/// A subscription to link and address events of both families.
+pub struct Watch {
+    socket: TokioSocket,
+    net: Net,
+    pending: VecDeque<Event>,
+    stale: bool,
+}
+
+impl Watch {
+    /// Subscribes; `net` is used for the snapshots.
+    pub fn open(net: Net) -> Result<Watch, Error> {
+        let open = || -> io::Result<TokioSocket> {
+            let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+            // Refused without NET_ADMIN; the plain option is limited by net.core.rmem_max but always works.
+            let _ = socket.socket_ref().set_rx_buf_sz(RECEIVE_BUFFER);
+            let groups = [
+                MulticastGroup::Link,
+                MulticastGroup::Ipv4Ifaddr,
+                MulticastGroup::Ipv6Ifaddr,
+            ]
+            .into_iter()
+            .fold(0, |bits, group| bits | (1 << (group as u32 - 1)));
+            socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
+            Ok(socket)
+        };
+        let socket = open().map_err(|source| refused("open", Object::Socket, source))?;
+        Ok(Watch {
+            socket,
+            net,
+            pending: VecDeque::new(),
+            stale: true,
+        })
+    }
+
+    /// The next event. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Result<Event, Error> {
+        loop {
+            if self.stale {
+                // What arrived before the snapshot is told by it; later events may repeat what it says, which changes nothing.
+                let links = self.net.links().await?;
+                let addresses = self.net.addresses().await?;
+                self.stale = false;
+                self.pending.clear();
+                return Ok(Event::Everything(Snapshot { links, addresses }));
+            }
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(event);
+            }
+            match self.socket.recv_from_full().await {
+                Ok((datagram, sender)) => {
+                    // Any process may send to a netlink socket; only the kernel has port 0.
+                    if sender.port_number() == 0 && !decode(&datagram, &mut self.pending) {
+                        self.stale = true;
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.stale = true,
+                Err(error) => return Err(refused("read", Object::Socket, error)),
+            }
+        }
+    }
+}
+
+/// Appends the events of a datagram; false if some part could not be read.
+fn decode(mut datagram: &[u8], events: &mut VecDeque<Event>) -> bool {
+    const HEADER: usize = 16;
+    while datagram.len() >= HEADER {
+        let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram) else {
+            return false;
+        };
+        let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
+        match message.payload {
+            NetlinkPayload::InnerMessage(inner) => events.extend(event(&inner)),
+            NetlinkPayload::Overrun(_) => return false,
+            _ => {}
+        }
+        // Messages are aligned to four bytes.
+        let Some(rest) = length
+            .checked_next_multiple_of(4)
+            .filter(|step| *step >= HEADER)
+            .and_then(|step| datagram.get(step..))
+        else {
+            return true;
+        };
+        datagram = rest;
+    }
+    true
+}
+
+fn event(message: &RouteNetlinkMessage) -> Option<Event> {
+    match message {
+        RouteNetlinkMessage::NewLink(message) => Link::from_message(message).map(Event::Link),
+        RouteNetlinkMessage::DelLink(message) => {
+            let link = Link::from_message(message)?;
+            Some(Event::LinkGone {
+                index: link.index,
+                name: link.name,
+            })
+        }
+        RouteNetlinkMessage::NewAddress(message) => {
+            Address::from_message(message).map(Event::Address)
+        }
+        RouteNetlinkMessage::DelAddress(message) => {
+            Address::from_message(message).map(Event::AddressGone)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_asks_for_a_snapshot_and_does_not_panic() {
+        let mut events = VecDeque::new();
+        assert!(!decode(&[0xff; 64], &mut events));
+        assert!(decode(&[], &mut events));
+        assert!(decode(&[1, 2, 3], &mut events));
+        assert!(events.is_empty());
+    }
+}

@@ -1,0 +1,205 @@
+//! The real kernel, in a network namespace of the test's own.
+//!
+//! Each test starts itself again under `unshare` (with a user namespace where it is not root), so no root is needed and nothing of the
+//! machine is touched.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "clippy's allowance covers test functions only, not what they share"
+)]
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use net::{Added, Event, Net, NewAddress, Removed, Route, Watch, sysctl};
+use rtnetlink::{LinkUnspec, LinkVeth};
+
+const INSIDE: &str = "WEIR_NET_TEST_INSIDE";
+
+fn in_namespace<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
+    if std::env::var_os(INSIDE).is_some() {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(body());
+        return;
+    }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a namespace of its own is entered before the first thread starts"
+    )]
+    let status = std::process::Command::new("unshare")
+        .args(["--map-root-user", "--user", "--net"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("this test needs `unshare` (Debian: util-linux)");
+    assert!(
+        status.success(),
+        "{test} failed inside its namespace (are user namespaces allowed?)"
+    );
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+async fn veth(net: &Net) -> (net::Link, net::Link) {
+    let pair = LinkVeth::new("va.100", "vb").build();
+    net.handle().link().add(pair).execute().await.unwrap();
+    for name in ["va.100", "vb"] {
+        let index = net.link(name).await.unwrap().index;
+        let up = LinkUnspec::new_with_index(index).up().build();
+        net.handle().link().change(up).execute().await.unwrap();
+    }
+    (
+        net.link("va.100").await.unwrap(),
+        net.link("vb").await.unwrap(),
+    )
+}
+
+#[test]
+fn addresses_are_added_once_and_removed_once() {
+    in_namespace("addresses_are_added_once_and_removed_once", || async {
+        let net = Net::connect().unwrap();
+        let (a, _) = veth(&net).await;
+        assert!(a.is_working() && a.mac.is_some() && a.mtu == 1500, "{a:?}");
+        for vip in ["192.0.2.100", "2001:db8::100"] {
+            let prefix_len = if vip.contains(':') { 128 } else { 32 };
+            let new = NewAddress::new(a.index, ip(vip), prefix_len);
+            assert_eq!(net.add_address(&new).await.unwrap(), Added::New);
+            assert_eq!(net.add_address(&new).await.unwrap(), Added::Present);
+            let listed = net.addresses().await.unwrap();
+            let found = listed
+                .iter()
+                .find(|found| found.address == ip(vip))
+                .unwrap();
+            assert!(found.is_own() && !found.unusable, "{found:?}");
+            assert_eq!((found.link, found.prefix_len), (a.index, prefix_len));
+            let removed = net.remove_address(a.index, ip(vip), prefix_len).await;
+            assert_eq!(removed.unwrap(), Removed::Gone);
+            let removed = net.remove_address(a.index, ip(vip), prefix_len).await;
+            assert_eq!(removed.unwrap(), Removed::Absent);
+        }
+        let error = net
+            .add_address(&NewAddress::new(9999, ip("192.0.2.1"), 24))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "failed to add address 192.0.2.1/24 on interface number 9999"
+        );
+        assert!(std::error::Error::source(&error).is_some());
+        let error = net.link("none").await.unwrap_err();
+        assert_eq!(error.to_string(), "there is no interface none");
+    });
+}
+
+#[test]
+fn routes_and_neighbours_are_listed() {
+    in_namespace("routes_and_neighbours_are_listed", || async {
+        let net = Net::connect().unwrap();
+        let (a, _) = veth(&net).await;
+        let own = NewAddress::new(a.index, ip("192.0.2.1"), 24);
+        net.add_address(&own).await.unwrap();
+        let mut route = Route::to(ip("198.51.100.0"), 24);
+        route.gateway = Some(ip("192.0.2.2"));
+        route.link = Some(a.index);
+        assert!(net.add_route(&route).await.unwrap());
+        assert!(!net.add_route(&route).await.unwrap());
+        let routes = net.routes().await.unwrap();
+        assert!(routes.contains(&route), "{routes:#?}");
+        assert!(net.remove_route(&route).await.unwrap());
+        assert!(!net.remove_route(&route).await.unwrap());
+
+        let mac = [2, 0, 0, 0, 0, 9];
+        let add = net.handle().neighbours().add(a.index, ip("192.0.2.9"));
+        add.link_local_address(&mac).execute().await.unwrap();
+        let found = net.mac_of(a.index, ip("192.0.2.9")).await.unwrap();
+        assert_eq!(found, Some(net::Mac(mac)));
+        assert_eq!(net.mac_of(a.index, ip("192.0.2.8")).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_watch_begins_with_everything_and_reports_changes_in_order() {
+    in_namespace(
+        "a_watch_begins_with_everything_and_reports_changes_in_order",
+        || async {
+            let net = Net::connect().unwrap();
+            let (a, b) = veth(&net).await;
+            let mut watch = Watch::open(net.clone()).unwrap();
+            let Event::Everything(snapshot) = watch.next().await.unwrap() else {
+                panic!("the first event is a snapshot");
+            };
+            assert_eq!(snapshot.links.len(), 3);
+
+            let vip = ip("192.0.2.100");
+            let new = NewAddress::new(a.index, vip, 32);
+            net.add_address(&new).await.unwrap();
+            net.remove_address(a.index, vip, 32).await.unwrap();
+            let down = LinkUnspec::new_with_index(b.index).down().build();
+            net.handle().link().change(down).execute().await.unwrap();
+
+            let mut seen = Vec::new();
+            while seen.len() < 3 {
+                let event = tokio::time::timeout(Duration::from_secs(5), watch.next());
+                match event.await.expect("an event within 5 s").unwrap() {
+                    Event::Address(address) if address.address == vip => seen.push("added"),
+                    Event::AddressGone(address) if address.address == vip => seen.push("removed"),
+                    Event::Link(link) if link.index == a.index && !link.carrier => {
+                        seen.push("carrier lost");
+                    }
+                    _ => {}
+                }
+            }
+            assert_eq!(seen, ["added", "removed", "carrier lost"]);
+        },
+    );
+}
+
+#[test]
+fn lost_events_are_made_good_by_a_snapshot() {
+    in_namespace("lost_events_are_made_good_by_a_snapshot", || async {
+        let net = Net::connect().unwrap();
+        let (a, _) = veth(&net).await;
+        let mut watch = Watch::open(net.clone()).unwrap();
+        watch.next().await.unwrap();
+        // More events than the receive buffer holds, however large the machine allows it to be.
+        for round in 0..20_000u32 {
+            let address = IpAddr::from([10, (round >> 15) as u8, (round >> 7) as u8, 1]);
+            net.add_address(&NewAddress::new(a.index, address, 32))
+                .await
+                .unwrap();
+            net.remove_address(a.index, address, 32).await.unwrap();
+        }
+        let last = ip("192.0.2.100");
+        net.add_address(&NewAddress::new(a.index, last, 32))
+            .await
+            .unwrap();
+        loop {
+            let event = tokio::time::timeout(Duration::from_secs(10), watch.next());
+            if let Event::Everything(snapshot) = event.await.expect("a snapshot").unwrap() {
+                assert!(snapshot.addresses.iter().any(|found| found.address == last));
+                return;
+            }
+        }
+    });
+}
+
+#[test]
+fn sysctls_are_written_only_where_they_differ() {
+    in_namespace("sysctls_are_written_only_where_they_differ", || async {
+        let net = Net::connect().unwrap();
+        veth(&net).await;
+        let key = sysctl::Key::ipv4("va.100", "arp_ignore");
+        let changed = sysctl::ensure(&key, 1).unwrap();
+        assert_eq!(changed, sysctl::Ensured::Changed { from: 0 });
+        assert_eq!(sysctl::ensure(&key, 1).unwrap(), sysctl::Ensured::Already);
+        assert_eq!(sysctl::read_number(&key).unwrap(), 1);
+    });
+}
