@@ -118,7 +118,7 @@ fn routes_and_neighbours_are_listed() {
 
         let mac = [2, 0, 0, 0, 0, 9];
         let add = net.handle().neighbours().add(a.index, ip("192.0.2.9"));
-        add.link_local_address(&mac).execute().await.unwrap();
+        add.link_layer_address(&mac).execute().await.unwrap();
         let found = net.mac_of(a.index, ip("192.0.2.9")).await.unwrap();
         assert_eq!(found, Some(net::Mac(mac)));
         assert_eq!(net.mac_of(a.index, ip("192.0.2.8")).await.unwrap(), None);
