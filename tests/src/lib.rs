@@ -1,1 +1,60 @@
-//! The lab.
+//! The lab: whole platforms in network namespaces, on the kernel of this machine or inside User-mode Linux.
+//!
+//! ```text
+//! Lab (namespaces, links) ── Picture (client, router, lb1, lb2, edge1, edge2, app1..3, a config)
+//!   └─ Node::run ─┬─ Daemon   a binary of WEIR_BIN_DIR: ready, status, kill
+//!                 ├─ Origin   an application server that can misbehave
+//!                 └─ Load     a client with many addresses that counts failures by cause
+//! wait::until     the only way to wait
+//! ```
+//!
+//! Everything made is removed by Drop, also after a panic; what a killed run left behind is removed at the next start. Needs root (in
+//! User-mode Linux everybody has it). Driven by the scenarios in `tests/tests`, by the demo and by the benchmarks.
+
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod daemon;
+pub mod http;
+pub mod netns;
+pub mod origin;
+pub mod topology;
+pub mod wait;
+
+pub use client::{Cause, Load, LoadPlan, Report};
+pub use daemon::{Daemon, Kind};
+pub use netns::{Lab, Node};
+pub use origin::{Behaviour, Origin};
+pub use topology::Picture;
+
+use std::path::{Path, PathBuf};
+
+/// The folder of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package lies in the repository")
+}
+
+/// The folder of the daemons under test. Never guessed: a stale binary would be tested.
+pub fn bin_dir() -> PathBuf {
+    match std::env::var_os("WEIR_BIN_DIR") {
+        Some(folder) => folder.into(),
+        None => panic!(
+            "WEIR_BIN_DIR is not set: run tests/all, or build the daemons and name their folder"
+        ),
+    }
+}
+
+/// Whether this runs inside User-mode Linux: one slow processor, 100 Hz. Order and counts mean something there, times do not.
+pub fn in_uml() -> bool {
+    std::env::var_os("WEIR_IN_UML").is_some()
+}
+
+/// Fails with a sentence that says what to do where the kernel has no IPVS.
+pub fn need_ipvs() {
+    assert!(
+        Path::new("/proc/net/ip_vs").exists(),
+        "this kernel has no ip_vs: modprobe ip_vs, or run the test by tests/uml or tests/all"
+    );
+}
