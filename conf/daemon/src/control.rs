@@ -1,9 +1,9 @@
-//! SHELL: control over unix sockets: HTTP and JSON. `ctl.sock` takes changes, `ro.sock` answers GET only.
+//! SHELL: what the control sockets ask of a running daemon. `ctl.sock` takes changes, `ro.sock` answers GET only; the sockets are [`crate::server`]'s.
 
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::frame::Loaded;
+use crate::frame::{Exit, Loaded};
 use crate::intent::{Intent, Target};
 use crate::plan::Plan;
 
@@ -15,6 +15,16 @@ pub struct Refused {
     pub reason: String,
     /// The exit code that the subcommand returns.
     pub exit: u8,
+}
+
+impl Refused {
+    /// A refusal with its exit code.
+    pub fn new(exit: Exit, reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            exit: exit as u8,
+        }
+    }
 }
 
 /// What the control sockets ask of a running daemon. Every method answers quickly or is async.
@@ -35,11 +45,16 @@ pub trait Control: Send + Sync + 'static {
     /// Whether `target` exists here and the intent makes sense; called before an intent is stored.
     async fn check_intent(&self, target: &Target) -> Result<(), Refused>;
 
-    /// The stored intents have changed (set, withdrawn or expired): take them into account.
+    /// The stored intents have changed (set, withdrawn or expired), or are those of the last run: take them into account.
     async fn intents_changed(&self, intents: &[Intent]);
 
-    /// `why …`: how a request or connection would be treated. `query` is the subcommand's arguments.
+    /// `why …`: how a request or connection would be treated. `query` is the subcommand's arguments: `{"args": ["…"]}`.
     async fn why(&self, query: &Value) -> Result<Value, Refused>;
+
+    /// Whether the daemon's own loops still turn; the service manager's watchdog is fed only while they do.
+    async fn alive(&self) -> bool {
+        true
+    }
 
     /// Further read-only routes, on both sockets and (only those) on `ro.sock`.
     fn routes(&self) -> axum::Router {

@@ -1,0 +1,108 @@
+//! SHELL: the command line that all daemons share, as clap sees it.
+
+use std::path::PathBuf;
+
+use crate::frame::Common;
+
+/// The command line of a daemon whose own subcommands are `C`.
+#[derive(Debug, clap::Parser)]
+pub(crate) struct Arguments<C: clap::Subcommand> {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command<C>>,
+}
+
+/// What is to be done; nothing named means `run`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command<C: clap::Subcommand> {
+    /// Run the daemon in the foreground (this is what no subcommand means)
+    Run,
+    /// Name every problem in the platform file; exit code 78 if there is an error
+    Check {
+        /// The file [default: what --config names]
+        file: Option<PathBuf>,
+    },
+    /// What the file would change in the running daemon; exit code 3 if anything
+    Plan {
+        /// The file [default: what --config names]
+        file: Option<PathBuf>,
+    },
+    /// Change to the file as it now is, in place, and print the result
+    Reload,
+    /// One screen about the daemon, warnings first
+    Status {
+        /// Show it again every two seconds
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Take something gently out of service
+    Drain {
+        /// What: `status` shows the names; `this` for the whole daemon
+        target: String,
+        #[command(flatten)]
+        reason: Reason,
+    },
+    /// Take something out of service at once
+    Disable {
+        /// What: `status` shows the names
+        target: String,
+        #[command(flatten)]
+        reason: Reason,
+    },
+    /// End a drain or disable
+    Undrain {
+        /// What was drained or disabled
+        target: String,
+    },
+    /// Give something another weight than the file does
+    Weight {
+        /// What: `status` shows the names
+        target: String,
+        /// The weight, 0 to 65535; `file` for the file's again
+        weight: String,
+        #[command(flatten)]
+        reason: Reason,
+    },
+    /// Observe and report, change nothing (an engineer is at work)
+    Hold {
+        #[command(flatten)]
+        reason: Reason,
+    },
+    /// End a hold
+    Unhold,
+    /// How a request or connection would be treated, with the lines of the file
+    Why {
+        /// What to explain; each daemon says what it takes
+        #[arg(required = true, num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// What a problem's code means
+    Explain {
+        /// Such as E0031
+        code: String,
+    },
+    /// About the platform file's format
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    #[command(flatten)]
+    Own(C),
+}
+
+/// `config …`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the JSON schema of the platform file, for editors
+    Schema,
+}
+
+/// Why and for how long.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Reason {
+    /// Why; shown in status, logs and events
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) why: String,
+    /// End it by itself after this time, such as 30m
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) lasting: Option<String>,
+}

@@ -1,0 +1,239 @@
+//! SHELL: the common subcommands that work on a file or ask the running daemon. The only place of the frame that prints.
+
+mod render;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::{Command, Reason};
+use crate::client::{Client, ClientError, percent_encode};
+use crate::control::Refused;
+use crate::frame::{Common, Daemon, Exit};
+use crate::live::Answer;
+
+/// Time between two looks of `status --watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Carries out a subcommand other than `run`.
+pub(crate) fn execute<D: Daemon>(
+    common: &Common,
+    command: Command<D::Command>,
+) -> anyhow::Result<Exit> {
+    let client = Client::new(common, D::NAME);
+    let asking = Asking {
+        common,
+        client: &client,
+    };
+    match command {
+        Command::Run => anyhow::bail!("`run` is not a question"),
+        Command::Plan { file } => asking.plan(file),
+        Command::Reload => asking.reload(),
+        Command::Status { watch } => asking.status::<D>(watch),
+        Command::Drain { target, reason } => asking.intend(&target, "drain", None, &reason),
+        Command::Disable { target, reason } => asking.intend(&target, "disable", None, &reason),
+        Command::Undrain { target } if target == "this" => {
+            asking.withdraw_any("this", &["service", "hold"])
+        }
+        Command::Undrain { target } => asking.withdraw(&target, "service"),
+        Command::Weight { target, weight, .. } if weight == "file" => {
+            asking.withdraw(&target, "weight")
+        }
+        Command::Weight {
+            target,
+            weight,
+            reason,
+        } => {
+            let weight: u16 = weight.parse().map_err(|_| {
+                Refused::new(
+                    Exit::Usage,
+                    format!("`{weight}` is no weight: write 0 to 65535, or `file`"),
+                )
+            })?;
+            asking.intend(&target, "weight", Some(weight), &reason)
+        }
+        Command::Hold { reason } => asking.intend("this", "hold", None, &reason),
+        Command::Unhold => asking.withdraw("this", "hold"),
+        Command::Why { args } => asking.why(&args),
+        Command::Check { .. } | Command::Explain { .. } | Command::Config(_) => {
+            anyhow::bail!("not in this build")
+        }
+        Command::Own(own) => D::command(common, own),
+    }
+}
+
+/// Prints to standard output. A reader that went away is no error.
+pub(crate) fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Prints to standard error.
+pub(crate) fn complain(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Whether standard output takes colours.
+fn colours(common: &Common) -> bool {
+    !common.no_color && std::env::var_os("NO_COLOR").is_none() && std::io::stdout().is_terminal()
+}
+
+fn print_json(value: &Value) {
+    print(&format!("{value:#}\n"));
+}
+
+/// The file as the daemon must open it: absolute, since its working directory is another.
+fn absolute(file: PathBuf) -> Result<PathBuf, Refused> {
+    std::path::absolute(&file)
+        .map_err(|error| Refused::new(Exit::Usage, format!("{}: {error}", file.display())))
+}
+
+/// The subcommands that ask the running daemon.
+struct Asking<'a> {
+    common: &'a Common,
+    client: &'a Client,
+}
+
+impl Asking<'_> {
+    fn plan(&self, file: Option<PathBuf>) -> anyhow::Result<Exit> {
+        let answer = match file {
+            None => self.client.get("/v1/plan"),
+            Some(file) => self
+                .client
+                .post("/v1/plan", &json!({ "file": absolute(file)? })),
+        }?;
+        let changes = self.show_answer(&answer, "would change")?;
+        Ok(if changes { Exit::Changes } else { Exit::Ok })
+    }
+
+    fn reload(&self) -> anyhow::Result<Exit> {
+        let answer = self.client.post("/v1/reload", &json!({}))?;
+        self.show_answer(&answer, "changed")?;
+        Ok(Exit::Ok)
+    }
+
+    /// Prints what a change does or did; answers whether there is any.
+    fn show_answer(&self, answer: &Value, verb: &str) -> anyhow::Result<bool> {
+        let parsed: Answer = serde_json::from_value(answer.clone())?;
+        if self.common.json {
+            print_json(answer);
+        } else {
+            print(&render::answer(&parsed, verb, colours(self.common)));
+        }
+        Ok(!parsed.plan.is_empty())
+    }
+
+    fn status<D: Daemon>(&self, watch: bool) -> anyhow::Result<Exit> {
+        loop {
+            let status = self.client.get("/v1/status");
+            if watch && !self.common.json {
+                // Cursor home, clear the screen: as `watch` does.
+                print("\x1b[H\x1b[2J");
+            }
+            let ready = match status {
+                Ok(status) => self.show_status::<D>(&status),
+                // A daemon that restarts while it is watched comes back.
+                Err(error) if watch => {
+                    complain(&format!("error: {error}\n"));
+                    false
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if !watch {
+                return Ok(if ready { Exit::Ok } else { Exit::Failed });
+            }
+            pause(WATCH_INTERVAL)?;
+        }
+    }
+
+    fn show_status<D: Daemon>(&self, status: &Value) -> bool {
+        if self.common.json {
+            print_json(status);
+        } else {
+            let mut text = render::envelope(status, colours(self.common));
+            D::render_status(&status["data"], &mut text);
+            print(&text);
+        }
+        status["ready"].as_bool().unwrap_or(false)
+    }
+
+    fn intend(
+        &self,
+        target: &str,
+        want: &str,
+        weight: Option<u16>,
+        reason: &Reason,
+    ) -> anyhow::Result<Exit> {
+        let mut wish = json!({ "target": target, "want": want, "why": reason.why });
+        if let Some(weight) = weight {
+            wish["weight"] = json!(weight);
+        }
+        if let Some(lasting) = &reason.lasting {
+            wish["for"] = json!(lasting);
+        }
+        let intent = self.client.post("/v1/intents", &wish)?;
+        self.show_intent(&intent, "");
+        Ok(Exit::Ok)
+    }
+
+    fn withdraw(&self, target: &str, slot: &str) -> anyhow::Result<Exit> {
+        let intent = self.take_back(target, slot)?;
+        self.show_intent(&intent, "no longer: ");
+        Ok(Exit::Ok)
+    }
+
+    /// Withdraws whatever there is in these slots; refused only if there is nothing in any.
+    fn withdraw_any(&self, target: &str, slots: &[&str]) -> anyhow::Result<Exit> {
+        let mut refused = None;
+        let mut done = false;
+        for slot in slots {
+            match self.take_back(target, slot) {
+                Ok(intent) => {
+                    self.show_intent(&intent, "no longer: ");
+                    done = true;
+                }
+                Err(error) if error.refused.exit == Exit::Refused as u8 => refused = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match refused {
+            Some(error) if !done => Err(error.into()),
+            _ => Ok(Exit::Ok),
+        }
+    }
+
+    fn take_back(&self, target: &str, slot: &str) -> Result<Value, ClientError> {
+        self.client.post(
+            "/v1/intents/withdraw",
+            &json!({ "target": target, "slot": slot }),
+        )
+    }
+
+    fn show_intent(&self, intent: &Value, before: &str) {
+        if self.common.json {
+            print_json(intent);
+        } else {
+            print(&format!("{before}{}\n", render::intent(intent)));
+        }
+    }
+
+    fn why(&self, args: &[String]) -> anyhow::Result<Exit> {
+        let query = percent_encode(&json!({ "args": args }).to_string());
+        let answer = self.client.get(&format!("/v1/why?query={query}"))?;
+        if self.common.json {
+            print_json(&answer);
+        } else {
+            print(&render::why(&answer));
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+fn pause(time: Duration) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(tokio::time::sleep(time));
+    Ok(())
+}

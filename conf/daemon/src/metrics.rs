@@ -1,0 +1,113 @@
+//! SHELL: the metrics that every daemon has, and the text form of all of them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::clock;
+use crate::frame::Identity;
+
+/// The media type of [`render`].
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The revision that the binary was built from, if the build says so.
+pub(crate) const REVISION: &str = match option_env!("WEIR_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Build {
+    version: String,
+    rev: String,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Hash {
+    hash: String,
+}
+
+/// What the frame itself counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    config: Family<Hash, Gauge>,
+    reload_success: Gauge,
+    reload_time: Gauge,
+    intents: Gauge,
+}
+
+impl Metrics {
+    /// Registers them, under the daemon's name.
+    pub(crate) fn register(identity: Identity, registry: &mut Registry) -> Self {
+        let metrics = Self {
+            config: Family::default(),
+            reload_success: Gauge::default(),
+            reload_time: Gauge::default(),
+            intents: Gauge::default(),
+        };
+        let own = registry.sub_registry_with_prefix(identity.name);
+        let build = Build {
+            version: identity.version.to_owned(),
+            rev: REVISION.to_owned(),
+        };
+        own.register("build", "What is running", Info::new(build));
+        own.register(
+            "config_info",
+            "Hash of this tier's share of the platform file",
+            metrics.config.clone(),
+        );
+        own.register(
+            "config_last_reload_success",
+            "Whether the last platform file was taken: 1 or 0",
+            metrics.reload_success.clone(),
+        );
+        own.register(
+            "config_last_reload_timestamp_seconds",
+            "When the last platform file was taken",
+            metrics.reload_time.clone(),
+        );
+        own.register(
+            "intents",
+            "Operator intents in force",
+            metrics.intents.clone(),
+        );
+        metrics
+    }
+
+    /// A platform file was taken.
+    pub(crate) fn taken(&self, hash: &str) {
+        self.config.clear();
+        self.config
+            .get_or_create(&Hash {
+                hash: hash.to_owned(),
+            })
+            .set(1);
+        self.reload_success.set(1);
+        self.reload_time.set(clock::wall().as_second());
+    }
+
+    /// A platform file was refused.
+    pub(crate) fn refused(&self) {
+        self.reload_success.set(0);
+    }
+
+    /// So many intents are in force.
+    pub(crate) fn intents(&self, count: usize) {
+        self.intents.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+/// All metrics as OpenMetrics text.
+pub(crate) fn render(registry: &Arc<Mutex<Registry>>) -> String {
+    let mut text = String::new();
+    let registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+    if encode(&mut text, &registry).is_err() {
+        text.clear();
+    }
+    text
+}
