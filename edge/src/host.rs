@@ -164,6 +164,11 @@ fn parse_port(digits: &[u8]) -> Result<Option<u16>, HostError> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic"
+)]
 mod tests {
     use proptest::prelude::*;
 

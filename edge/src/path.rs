@@ -155,6 +155,11 @@ fn resolve(path: &str) -> Result<String, PathError> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic"
+)]
 mod tests {
     use proptest::prelude::*;
 

@@ -275,4 +275,9 @@ pub fn first_line(received: &[u8], limit: usize) -> String {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic"
+)]
 mod tests;

@@ -1,1 +1,277 @@
-//! Tables and properties.
+//! What reaches a server, as a table: who is believed, what is replaced, what is dropped.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        map.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
+    map
+}
+
+fn facts<'a>() -> Forwarding<'a> {
+    Forwarding {
+        peer: "10.0.0.9".parse().unwrap(),
+        tls: false,
+        host: "Shop.example:8080",
+        port: 80,
+        request_id: "fresh",
+    }
+}
+
+fn trusted(networks: &[&str]) -> Vec<IpNet> {
+    networks
+        .iter()
+        .map(|network| network.parse().unwrap())
+        .collect()
+}
+
+fn text<'a>(map: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = map.get_all(name).iter();
+    let first = values.next()?;
+    assert!(values.next().is_none(), "{name} stands twice");
+    Some(first.to_str().unwrap())
+}
+
+#[test]
+fn the_client_is_who_trusted_proxies_say() {
+    // (peer, X-Forwarded-For fields, trusted, client)
+    let cases: &[(&str, &[&str], &[&str], &str)] = &[
+        ("10.0.0.9", &[], &[], "10.0.0.9"),
+        ("10.0.0.9", &["1.1.1.1"], &[], "10.0.0.9"),
+        ("10.0.0.9", &["1.1.1.1"], &["10.0.0.0/8"], "1.1.1.1"),
+        (
+            "10.0.0.9",
+            &["6.6.6.6, 1.1.1.1"],
+            &["10.0.0.0/8"],
+            "1.1.1.1",
+        ),
+        (
+            "10.0.0.9",
+            &["6.6.6.6, 1.1.1.1, 10.0.0.8"],
+            &["10.0.0.0/8"],
+            "1.1.1.1",
+        ),
+        (
+            "10.0.0.9",
+            &["6.6.6.6", "1.1.1.1", "10.0.0.8"],
+            &["10.0.0.0/8"],
+            "1.1.1.1",
+        ),
+        (
+            "10.0.0.9",
+            &["10.0.0.7, 10.0.0.8"],
+            &["10.0.0.0/8"],
+            "10.0.0.7",
+        ),
+        (
+            "10.0.0.9",
+            &["1.1.1.1, unknown"],
+            &["10.0.0.0/8"],
+            "10.0.0.9",
+        ),
+        (
+            "10.0.0.9",
+            &["1.1.1.1, unknown, 10.0.0.8"],
+            &["10.0.0.0/8"],
+            "10.0.0.8",
+        ),
+        ("10.0.0.9", &[""], &["10.0.0.0/8"], "10.0.0.9"),
+        ("10.0.0.9", &["1.1.1.1:5000"], &["10.0.0.0/8"], "1.1.1.1"),
+        (
+            "10.0.0.9",
+            &["[2001:db8::1]:5000"],
+            &["10.0.0.0/8"],
+            "2001:db8::1",
+        ),
+        (
+            "10.0.0.9",
+            &["[2001:db8::1]"],
+            &["10.0.0.0/8"],
+            "2001:db8::1",
+        ),
+        ("::ffff:10.0.0.9", &["1.1.1.1"], &["10.0.0.0/8"], "1.1.1.1"),
+        ("2001:db8::9", &["1.1.1.1"], &["10.0.0.0/8"], "2001:db8::9"),
+    ];
+    for (peer, fields, networks, expected) in cases {
+        let fields: Vec<(&str, &str)> = fields
+            .iter()
+            .map(|value| ("x-forwarded-for", *value))
+            .collect();
+        let client = client_address(peer.parse().unwrap(), &map(&fields), &trusted(networks));
+        assert_eq!(
+            client,
+            expected.parse::<IpAddr>().unwrap(),
+            "{peer} {fields:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_client_claims_is_replaced() {
+    let mut fields = map(&[
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-forwarded-for", "7.7.7.7"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-port", "443"),
+        ("x-real-ip", "6.6.6.6"),
+        ("x-request-id", "mine"),
+        ("forwarded", "for=6.6.6.6"),
+        ("x_real_ip", "6.6.6.6"),
+        ("accept", "*/*"),
+    ]);
+    let client = request(&mut fields, &facts(), &[], false);
+    assert_eq!(client, "10.0.0.9".parse::<IpAddr>().unwrap());
+    let expected = map(&[
+        ("accept", "*/*"),
+        ("x-forwarded-for", "10.0.0.9"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "Shop.example:8080"),
+        ("x-forwarded-port", "80"),
+        ("x-real-ip", "10.0.0.9"),
+        ("x-request-id", "fresh"),
+    ]);
+    assert_eq!(fields, expected);
+}
+
+#[test]
+fn what_a_trusted_proxy_says_is_kept_and_prolonged() {
+    let mut fields = map(&[
+        ("x-forwarded-for", "6.6.6.6, 1.1.1.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-request-id", "abc-1"),
+        ("forwarded", "for=1.1.1.1"),
+    ]);
+    let client = request(&mut fields, &facts(), &trusted(&["10.0.0.0/8"]), false);
+    assert_eq!(client, "1.1.1.1".parse::<IpAddr>().unwrap());
+    let expected = map(&[
+        ("x-forwarded-for", "6.6.6.6, 1.1.1.1, 10.0.0.9"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "Shop.example:8080"),
+        ("x-forwarded-port", "80"),
+        ("x-real-ip", "1.1.1.1"),
+        ("x-request-id", "abc-1"),
+        ("forwarded", "for=1.1.1.1"),
+    ]);
+    assert_eq!(fields, expected);
+    let mut odd = map(&[("x-request-id", "a b\"c")]);
+    request(&mut odd, &facts(), &trusted(&["10.0.0.0/8"]), false);
+    assert_eq!(
+        text(&odd, "x-request-id"),
+        Some("fresh"),
+        "an id that would break a log line"
+    );
+}
+
+#[test]
+fn fields_of_one_connection_end_there() {
+    let client = [
+        (
+            "connection",
+            "keep-alive, X-Hop, host, Content-Length, cookie",
+        ),
+        ("connection", "upgrade, x-real-ip"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "keep-alive"),
+        ("proxy-authorization", "Basic x"),
+        ("http2-settings", "AAMAAABk"),
+        ("te", "gzip"),
+        ("upgrade", "h2c"),
+        ("x-hop", "1"),
+        ("host", "a"),
+        ("content-length", "5"),
+        ("cookie", "k=v"),
+    ];
+    let mut fields = map(&client);
+    request(&mut fields, &facts(), &[], false);
+    for gone in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "http2-settings",
+        "te",
+        "upgrade",
+        "x-hop",
+    ] {
+        assert_eq!(text(&fields, gone), None, "{gone}");
+    }
+    for (kept, value) in [
+        ("host", "a"),
+        ("content-length", "5"),
+        ("cookie", "k=v"),
+        ("x-real-ip", "10.0.0.9"),
+    ] {
+        assert_eq!(text(&fields, kept), Some(value), "{kept}");
+    }
+    let mut fields = map(&[("te", "trailers"), ("connection", "te")]);
+    request(&mut fields, &facts(), &[], false);
+    assert_eq!(text(&fields, "te"), Some("trailers"));
+    let mut answer = map(&[
+        ("connection", "close, x-a"),
+        ("x-a", "1"),
+        ("keep-alive", "x"),
+        ("x-b", "2"),
+        ("content-length", "0"),
+    ]);
+    response(&mut answer, false);
+    assert_eq!(answer, map(&[("x-b", "2"), ("content-length", "0")]));
+}
+
+#[test]
+fn an_upgrade_keeps_what_it_needs() {
+    let mut fields = map(&[
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-key", "k"),
+    ]);
+    request(&mut fields, &facts(), &[], true);
+    assert_eq!(text(&fields, "connection"), Some("upgrade"));
+    assert_eq!(text(&fields, "upgrade"), Some("websocket"));
+    assert_eq!(text(&fields, "sec-websocket-key"), Some("k"));
+    let mut answer = map(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+    response(&mut answer, true);
+    assert_eq!(text(&answer, "upgrade"), Some("websocket"));
+}
+
+#[test]
+fn the_file_has_the_last_word() {
+    let file = BTreeMap::from([
+        ("X-Env".to_owned(), "prod".to_owned()),
+        ("X-Forwarded-Proto".to_owned(), String::new()),
+    ]);
+    let edits = Edits::compile(&file).unwrap();
+    let mut fields = map(&[("x-env", "client"), ("x-env", "twice")]);
+    request(&mut fields, &facts(), &[], false);
+    edits.apply(&mut fields);
+    assert_eq!(text(&fields, "x-env"), Some("prod"));
+    assert_eq!(text(&fields, "x-forwarded-proto"), None);
+    for (name, value) in [("X Env", "x"), ("", "x"), ("X-Env", "a\r\nX-Evil: b")] {
+        let file = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        assert!(Edits::compile(&file).is_err(), "{name:?}: {value:?}");
+    }
+}
+
+proptest! {
+    /// Without trusted proxies nothing a client writes changes who it is or what the server is told about it.
+    #[test]
+    fn no_client_can_lie(
+        claims in prop::collection::vec((
+            prop::sample::select(vec!["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "forwarded", "connection", "x-request-id"]),
+            "[0-9a-z., :-]{0,20}|x-real-ip|x-forwarded-for",
+        ), 0..10),
+    ) {
+        let claims: Vec<(&str, &str)> = claims.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut lied = map(&claims);
+        let mut honest = HeaderMap::new();
+        prop_assert_eq!(request(&mut lied, &facts(), &[], false), request(&mut honest, &facts(), &[], false));
+        prop_assert_eq!(lied, honest);
+    }
+}

@@ -1,1 +1,361 @@
-//! Tables and properties.
+//! Tables for hosts and paths, a naive model, and ten thousand sites.
+
+use conf::platform::{
+    AccessLog, AccessLogFormat, Bind, DirectorSettings, EdgeLimits, EdgeSettings, Group, Listener,
+    Monitoring, Route, RouteAction, StopPolicy, Timeouts, VrrpdSettings,
+};
+use conf::unit::{Bytes, Interval};
+use proptest::prelude::*;
+
+use super::*;
+
+fn route(path: PathMatch) -> Route {
+    let timeouts = Timeouts {
+        connect: Interval::from_secs(3),
+        send: Interval::from_secs(60),
+        read: Interval::from_secs(60),
+    };
+    Route {
+        path,
+        action: RouteAction::Respond {
+            status: 200,
+            body: String::new(),
+        },
+        timeouts,
+        max_body: Bytes::mib(10),
+        set_request_headers: BTreeMap::new(),
+        set_response_headers: BTreeMap::new(),
+        place: Place::default(),
+    }
+}
+
+fn host(text: &str) -> HostPattern {
+    match text.strip_prefix("*.") {
+        Some(parent) => HostPattern::Wildcard(parent.to_owned()),
+        None if text == "*" => HostPattern::Default,
+        None => HostPattern::Exact(text.to_owned()),
+    }
+}
+
+/// `=/x` exact, `~x` regex, else a prefix.
+fn path(text: &str) -> PathMatch {
+    match (text.strip_prefix('='), text.strip_prefix('~')) {
+        (Some(exact), _) => PathMatch::Exact(exact.to_owned()),
+        (_, Some(regex)) => PathMatch::Regex(regex.to_owned()),
+        _ => PathMatch::Prefix(text.to_owned()),
+    }
+}
+
+fn site(hosts: &[&str], listeners: &[&str], paths: &[&str]) -> Site {
+    Site {
+        hosts: hosts.iter().map(|text| host(text)).collect(),
+        listeners: listeners.iter().map(|name| (*name).to_owned()).collect(),
+        routes: paths.iter().map(|text| route(path(text))).collect(),
+        place: Place::default(),
+    }
+}
+
+fn platform(sites: Vec<Site>) -> Platform {
+    let listener = |name: &str, group: &str, port| {
+        let listener = Listener {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            bind: vec![Bind::AnyAddress(port)],
+            trusted_proxies: Vec::new(),
+            place: Place::default(),
+        };
+        (name.to_owned(), listener)
+    };
+    let group = |name: &str, node: &str| {
+        (
+            name.to_owned(),
+            Group {
+                name: name.to_owned(),
+                nodes: vec![node.to_owned()],
+                place: Place::default(),
+            },
+        )
+    };
+    let seconds = Interval::from_secs(10);
+    Platform {
+        schema: 1,
+        name: "test".to_owned(),
+        networks: BTreeMap::new(),
+        nodes: BTreeMap::new(),
+        groups: BTreeMap::from([group("web", "edge1"), group("other", "edge2")]),
+        vips: BTreeMap::new(),
+        virtual_services: BTreeMap::new(),
+        connection_sync: None,
+        listeners: BTreeMap::from([
+            listener("http", "web", 80),
+            listener("admin", "web", 8080),
+            listener("far", "other", 80),
+        ]),
+        upstreams: BTreeMap::new(),
+        sites,
+        secrets: BTreeMap::new(),
+        edge: EdgeSettings {
+            readiness: None,
+            threads: 0,
+            drain_timeout: seconds,
+            drain_delay: seconds,
+            limits: EdgeLimits {
+                header_timeout: seconds,
+                header_size: Bytes::kib(32),
+                header_count: 100,
+                target_size: Bytes::kib(8),
+                keepalive_timeout: seconds,
+                body_timeout: seconds,
+                connections: 0,
+            },
+            access_log: AccessLog {
+                target: None,
+                format: AccessLogFormat::Combined,
+            },
+            monitoring: Monitoring::default(),
+        },
+        director: DirectorSettings {
+            reconcile_interval: seconds,
+            on_stop: StopPolicy::Keep,
+            allow_exec: false,
+            mark_base: 0x10000,
+            monitoring: Monitoring::default(),
+        },
+        vrrpd: VrrpdSettings {
+            realtime_priority: 50,
+            allow_hooks: false,
+            monitoring: Monitoring::default(),
+        },
+    }
+}
+
+fn router(sites: Vec<Site>) -> Router {
+    Router::compile(&platform(sites), "edge1").unwrap()
+}
+
+#[test]
+fn hosts_exact_then_longest_wildcard_then_default() {
+    let sites = vec![
+        site(&["shop.example"], &[], &["/"]),
+        site(&["*.shop.example"], &[], &["/"]),
+        site(&["*.eu.shop.example", "www.shop.example"], &[], &["/"]),
+        site(&["*"], &["http"], &["/"]),
+        site(&["admin.example"], &["admin"], &["/"]),
+        site(&["[2001:db8::1]", "10.0.0.1"], &[], &["/"]),
+    ];
+    let router = router(sites);
+    let cases: &[(&str, &str, Option<usize>)] = &[
+        ("http", "shop.example", Some(0)),
+        ("http", "a.shop.example", Some(1)),
+        ("http", "a.b.shop.example", Some(1)),
+        ("http", "www.shop.example", Some(2)),
+        ("http", "a.eu.shop.example", Some(2)),
+        ("http", "eu.shop.example", Some(1)),
+        ("http", "xshop.example", Some(3)),
+        ("http", "example", Some(3)),
+        ("http", "", Some(3)),
+        ("http", "admin.example", Some(3)),
+        ("http", "10.0.0.1", Some(5)),
+        ("http", "[2001:db8::1]", Some(5)),
+        ("admin", "admin.example", Some(4)),
+        ("admin", "shop.example", Some(0)),
+        ("admin", "other.example", None),
+        ("admin", "", None),
+        ("far", "shop.example", None),
+        ("unknown", "shop.example", None),
+    ];
+    for (listener, host, expected) in cases {
+        let wanted = expected.map_or(Decision::NoSite, |site| Decision::Route { site, route: 0 });
+        assert_eq!(
+            router.find(listener, host, "/"),
+            wanted,
+            "{listener} {host}"
+        );
+    }
+}
+
+#[test]
+fn paths_exact_then_regex_then_longest_prefix() {
+    let router = router(vec![site(
+        &["a"],
+        &[],
+        &[
+            "/",
+            "/api",
+            "/api/v1/",
+            "=/api",
+            "~^/img/[0-9]+$",
+            "~\\.png$",
+            "/img",
+            "/caf\u{e9}",
+            "=/img/7",
+            "/api",
+        ],
+    )]);
+    let cases: &[(&str, usize)] = &[
+        ("/", 0),
+        ("/x", 0),
+        ("/api", 3),
+        ("/api/", 1),
+        ("/api/x", 1),
+        ("/apix", 0),
+        ("/api/v1", 1),
+        ("/api/v1/", 2),
+        ("/api/v1/x/y/z", 2),
+        ("/img/7", 8),
+        ("/img/8", 4),
+        ("/img/8.png", 5),
+        ("/img/8.jpg", 6),
+        ("/a/b.png", 5),
+        ("/imgs", 0),
+        ("/caf%C3%A9/x", 7),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(
+            router.find("http", "a", path),
+            Decision::Route {
+                site: 0,
+                route: *expected
+            },
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_site_without_a_matching_route_is_404_and_no_site_421() {
+    let router = router(vec![site(&["a"], &[], &["/api/", "=/"])]);
+    let found = |host, path| router.find("http", host, path).refusal();
+    assert_eq!(found("a", "/api/x"), None);
+    assert_eq!(found("a", "/api"), Some(404));
+    assert_eq!(found("a", "/x"), Some(404));
+    assert_eq!(found("b", "/api/x"), Some(421));
+}
+
+#[test]
+fn a_regex_that_does_not_compile_is_named() {
+    let error = Router::compile(&platform(vec![site(&["a"], &[], &["~["])]), "edge1").unwrap_err();
+    assert_eq!(error.regex, "[");
+    assert!(
+        Router::compile(&platform(vec![site(&["a"], &["far"], &["~["])]), "edge1").is_ok(),
+        "not our slice"
+    );
+}
+
+#[test]
+fn ten_thousand_sites_are_found_and_long_paths_stay_cheap() {
+    let hosts: Vec<String> = (0..10_000)
+        .map(|n| {
+            if n % 2 == 0 {
+                format!("h{n}.example")
+            } else {
+                format!("*.h{n}.example")
+            }
+        })
+        .collect();
+    let router = router(
+        hosts
+            .iter()
+            .map(|host| site(&[host.as_str()], &[], &["/", "/deep/er/"]))
+            .collect(),
+    );
+    for n in 0..10_000 {
+        let host = if n % 2 == 0 {
+            format!("h{n}.example")
+        } else {
+            format!("x.y.h{n}.example")
+        };
+        assert_eq!(
+            router.find("http", &host, "/deep/er/x"),
+            Decision::Route { site: n, route: 1 }
+        );
+    }
+    // 4096 segments against a longest prefix of nine bytes.
+    let long = "/a".repeat(4096);
+    for _ in 0..1000 {
+        assert_eq!(
+            router.find("http", "h0.example", &long),
+            Decision::Route { site: 0, route: 0 }
+        );
+    }
+}
+
+/// The rules said as plainly as possible: every site, every route, the best by its rank.
+fn model(platform: &Platform, listener: &str, host: &str, path: &str) -> Decision {
+    let rank = |pattern: &HostPattern| match pattern {
+        HostPattern::Exact(name) => (name == host).then_some(usize::MAX),
+        HostPattern::Wildcard(parent) => host
+            .ends_with(&format!(".{parent}"))
+            .then_some(parent.len() + 1),
+        HostPattern::Default => Some(0),
+    };
+    let mut best: Option<(usize, usize)> = None;
+    for (index, site) in platform.sites.iter().enumerate() {
+        if !site.listeners.is_empty() && !site.listeners.iter().any(|name| name == listener) {
+            continue;
+        }
+        for rank in site.hosts.iter().filter_map(rank) {
+            if best.is_none_or(|(_, other)| rank > other) {
+                best = Some((index, rank));
+            }
+        }
+    }
+    let Some((site, _)) = best else {
+        return Decision::NoSite;
+    };
+    let rank = |matcher: &PathMatch| match matcher {
+        PathMatch::Exact(exact) => (exact == path).then_some(usize::MAX),
+        PathMatch::Regex(regex) => Regex::new(regex)
+            .unwrap()
+            .is_match(path)
+            .then_some(usize::MAX - 1),
+        PathMatch::Prefix(prefix) => {
+            let rest = path.strip_prefix(prefix.as_str())?;
+            (prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
+                .then_some(prefix.len())
+        }
+    };
+    let mut best: Option<(usize, usize)> = None;
+    for (index, route) in platform.sites[site].routes.iter().enumerate() {
+        if let Some(rank) = rank(&route.path)
+            && best.is_none_or(|(_, other)| rank > other)
+        {
+            best = Some((index, rank));
+        }
+    }
+    best.map_or(Decision::NoRoute { site }, |(route, _)| Decision::Route {
+        site,
+        route,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_the_model(
+        sites in prop::collection::vec(
+            (
+                prop::collection::vec("(\\*\\.)?[ab](\\.[ab]){0,2}|\\*", 1..3),
+                prop::sample::subsequence(vec!["http", "admin"], 0..2),
+                prop::collection::vec("=?(/[ab]){1,3}/?|/|~(\\^/a|b\\$|/[ab]/)", 0..5),
+            ),
+            0..5,
+        ),
+        requests in prop::collection::vec(("[ab](\\.[ab]){0,3}", "(/[ab]{1,2}){0,4}/?"), 1..20),
+    ) {
+        let sites = sites.iter().map(|(hosts, listeners, paths)| {
+            let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+            let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+            site(&hosts, listeners, &paths)
+        });
+        let platform = platform(sites.collect());
+        let router = Router::compile(&platform, "edge1").unwrap();
+        for (host, path) in &requests {
+            let path = normalise_path(path).unwrap();
+            for listener in ["http", "admin"] {
+                prop_assert_eq!(router.find(listener, host, &path), model(&platform, listener, host, &path), "{} {} {}", listener, host, path);
+            }
+        }
+    }
+}
