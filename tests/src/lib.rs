@@ -16,6 +16,7 @@
 pub mod client;
 pub mod daemon;
 pub mod http;
+pub mod ipvs;
 pub mod netns;
 pub mod origin;
 pub mod topology;

@@ -40,6 +40,8 @@ pub struct Seen {
     pub requests: u64,
     /// Requests by peer address.
     pub by_peer: BTreeMap<String, u64>,
+    /// Requests by method.
+    pub by_method: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]
@@ -173,6 +175,8 @@ async fn requests(shared: &Shared, stream: &mut TcpStream, peer: SocketAddr) -> 
             let mut seen = lock(&shared.seen);
             seen.requests += 1;
             *seen.by_peer.entry(peer.ip().to_string()).or_default() += 1;
+            let method = head.split(' ').next().unwrap_or_default().to_owned();
+            *seen.by_method.entry(method).or_default() += 1;
         }
         let behaviour = lock(&shared.behaviour).clone();
         let (status, extra) = match behaviour {

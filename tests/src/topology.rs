@@ -97,6 +97,16 @@ impl Picture {
         }
     }
 
+    /// A platform of `tests/platforms`, copied so that a scenario may edit it.
+    pub fn platform(&self, name: &str) -> PathBuf {
+        let path = crate::repository()
+            .join("tests/platforms")
+            .join(format!("{name}.toml"));
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        self.write_config(&text)
+    }
+
     /// Writes the platform file of this run and returns its path.
     pub fn write_config(&self, text: &str) -> PathBuf {
         let path = self.folder.join("platform.toml");
@@ -146,11 +156,18 @@ impl Picture {
         drop(self.origins.remove(app));
     }
 
-    /// Everything of the blueprint, from the inside out, and waits until a client gets an answer through the VIP.
+    /// Everything of the picture, from the inside out, and waits until a client gets an answer through the VIP.
     pub fn start_everything(&mut self, config: &Path) {
+        self.start_with(config, &EDGES, true);
+    }
+
+    /// The same with `edges` as edges, and with `director real-server` on them where forwarding needs it.
+    pub fn start_with(&mut self, config: &Path, edges: &[&str], real_server: bool) {
         self.start_apps();
-        for edge in EDGES {
-            self.start(edge, Kind::RealServer, config);
+        for edge in edges {
+            if real_server {
+                self.start(edge, Kind::RealServer, config);
+            }
             self.start(edge, Kind::Edge, config);
         }
         for director in DIRECTORS {

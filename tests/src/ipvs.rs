@@ -1,0 +1,114 @@
+//! The kernel's IPVS table as `ipvsadm` reads it: an independent witness of what the director programmed.
+
+use std::collections::BTreeMap;
+
+use crate::netns::Node;
+
+/// A destination as ipvsadm lists it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Destination {
+    /// Address and port.
+    pub address: String,
+    /// `Route`, `Masq` or `Tunnel`.
+    pub forward: String,
+    /// The weight.
+    pub weight: u32,
+}
+
+/// Services with their scheduler, each with its destinations in order.
+pub type Table = BTreeMap<String, (String, Vec<Destination>)>;
+
+/// Reads the table of a node, as `ipvsadm -Ln` prints it.
+pub fn table(node: &Node) -> Table {
+    parse(&node.sh("ipvsadm", &["-Ln"]))
+}
+
+fn parse(text: &str) -> Table {
+    let mut table = Table::new();
+    let mut service = None;
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["TCP" | "UDP" | "SCTP" | "FWM", address, scheduler, ..] => {
+                let name = format!("{} {address}", words[0]);
+                table.insert(name.clone(), (scheduler.to_owned(), Vec::new()));
+                service = Some(name);
+            }
+            ["->", address, forward, weight, ..] => {
+                // The heading's line has no number.
+                let (Some(name), Ok(weight)) = (&service, weight.parse()) else {
+                    continue;
+                };
+                if let Some((_, destinations)) = table.get_mut(name) {
+                    destinations.push(Destination {
+                        address: address.to_owned(),
+                        forward: forward.to_owned(),
+                        weight,
+                    });
+                    destinations.sort();
+                }
+            }
+            _ => {}
+        }
+    }
+    table
+}
+
+/// The weights of a service by destination.
+pub fn weights(node: &Node, service: &str) -> BTreeMap<String, u32> {
+    let table = table(node);
+    let destinations = table
+        .get(service)
+        .map(|(_, destinations)| destinations.clone())
+        .unwrap_or_default();
+    destinations
+        .into_iter()
+        .map(|destination| (destination.address, destination.weight))
+        .collect()
+}
+
+/// Connections and packets that a node's services have counted since they were made, from `--stats --exact`.
+pub fn totals(node: &Node) -> (u64, u64) {
+    let text = node.sh("ipvsadm", &["-Ln", "--stats", "--exact"]);
+    let services = text.lines().filter(|line| {
+        ["TCP ", "UDP ", "FWM "]
+            .iter()
+            .any(|word| line.starts_with(word))
+    });
+    services.fold((0, 0), |(connections, packets), line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |index: usize| {
+            words
+                .get(index)
+                .and_then(|word| word.parse::<u64>().ok())
+                .unwrap_or_default()
+        };
+        (connections + number(2), packets + number(3))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_is_read() {
+        let table = parse(
+            "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port           \
+             Forward Weight ActiveConn InActConn\nTCP  10.0.0.100:80 rr persistent 300\n  -> 10.0.0.12:80                 Route   1      \
+             0          0         \n  -> 10.0.0.11:80                 Route   0      0          0         \nFWM  65536 mh (mh-port)\n",
+        );
+        let (scheduler, destinations) = &table["TCP 10.0.0.100:80"];
+        assert_eq!(scheduler, "rr");
+        assert_eq!(
+            destinations[0],
+            Destination {
+                address: "10.0.0.11:80".into(),
+                forward: "Route".into(),
+                weight: 0
+            }
+        );
+        assert_eq!(destinations.len(), 2);
+        assert_eq!(table["FWM 65536"], ("mh".to_owned(), Vec::new()));
+    }
+}
