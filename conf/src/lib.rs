@@ -1,18 +1,30 @@
 //! The platform file: text in, a checked [`Platform`] or the full list of [`Problem`]s out. Pure: no sockets, no clock, no logging.
 //!
 //! ```text
-//! files --load--> toml (spanned, recovering) --decode--> raw --resolve--> Platform + problems
+//! files --load--> tree of values with spans --decode--> raw --resolve--> Platform --rules--> problems
 //! ```
 //!
 //! [`load`] reads a file and what it includes; [`Report::platform_for`] gives a daemon its platform unless a problem concerns its own tier.
 
 #![forbid(unsafe_code)]
 
+mod codes;
+mod decode;
+mod load;
 pub mod moment;
 pub mod platform;
 pub mod problem;
+mod problems;
+mod raw;
+mod render;
+mod resolve;
+mod rules;
+mod source;
 pub mod unit;
+mod value;
 
+pub use codes::{codes, explain};
+pub use load::{Files, load, load_from, load_with};
 pub use moment::Moment;
 pub use platform::Platform;
-pub use problem::{Problem, Report, Severity, Tier};
+pub use problem::{Problem, Related, Report, Severity, Tier};

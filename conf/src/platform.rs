@@ -4,6 +4,7 @@
 //! the file's order in a Vec), so plans, logs and tests come out the same each time. The elements live in one module each.
 
 mod check;
+mod hash;
 mod layer4;
 mod layer7;
 mod node;
@@ -16,15 +17,19 @@ use std::sync::Arc;
 
 pub use check::{Check, CheckKind, InitialState, StatusRange};
 pub use layer4::{
-    ConnectionSync, Forward, OnFailure, Persistence, PortSpec, Protocol, RealServer, Scheduler, ServicePolicy, VirtualService,
+    ConnectionSync, Forward, OnFailure, Persistence, PortSpec, Protocol, RealServer, Scheduler,
+    ServicePolicy, VirtualService,
 };
 pub use layer7::{
-    Balance, Bind, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route, RouteAction, Server, ServerAddress, Site, Timeouts,
-    TlsUpstream, Upstream,
+    Balance, Bind, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route, RouteAction,
+    Server, ServerAddress, Site, Timeouts, TlsUpstream, Upstream,
 };
 pub use node::{Attachment, Group, Network, Node};
 use serde::Serialize;
-pub use settings::{AccessLog, AccessLogFormat, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Readiness, ReadinessAllow, StopPolicy, VrrpdSettings};
+pub use settings::{
+    AccessLog, AccessLogFormat, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Readiness,
+    ReadinessAllow, StopPolicy, VrrpdSettings,
+};
 pub use vip::{Checksum, Heartbeat, Preempt, Track, Vip, VipAddress, VrrpSettings};
 
 /// Where something stands in the files: for messages, `plan` and `why`. Not part of any comparison or hash: moving a line changes nothing.
@@ -94,21 +99,38 @@ pub struct Platform {
 
 impl Platform {
     /// The VIPs whose directors include `node`, in name order.
-    pub fn vips_of_director<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a String, &'a Vip)> {
-        self.vips.iter().filter(move |(_, vip)| vip.directors.iter().any(|director| director == node))
+    pub fn vips_of_director<'a>(
+        &'a self,
+        node: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a Vip)> {
+        self.vips
+            .iter()
+            .filter(move |(_, vip)| vip.directors.iter().any(|director| director == node))
     }
 
     /// The virtual services that `node` programs: those with a VIP that has the node among its directors.
-    pub fn services_of_director<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a String, &'a VirtualService)> {
+    pub fn services_of_director<'a>(
+        &'a self,
+        node: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a VirtualService)> {
         self.virtual_services.iter().filter(move |(_, service)| {
-            service.vips.iter().filter_map(|vip| self.vips.get(vip)).any(|vip| vip.directors.iter().any(|director| director == node))
+            service
+                .vips
+                .iter()
+                .filter_map(|vip| self.vips.get(vip))
+                .any(|vip| vip.directors.iter().any(|director| director == node))
         })
     }
 
     /// The listeners that `node` binds: those of the groups it belongs to.
-    pub fn listeners_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a String, &'a Listener)> {
+    pub fn listeners_of<'a>(
+        &'a self,
+        node: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a Listener)> {
         self.listeners.iter().filter(move |(_, listener)| {
-            self.groups.get(&listener.group).is_some_and(|group| group.nodes.iter().any(|member| member == node))
+            self.groups
+                .get(&listener.group)
+                .is_some_and(|group| group.nodes.iter().any(|member| member == node))
         })
     }
 

@@ -68,8 +68,14 @@ impl From<Interval> for Duration {
     }
 }
 
-const INTERVAL_UNITS: &[(&str, u64)] =
-    &[("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
+const INTERVAL_UNITS: &[(&str, u64)] = &[
+    ("us", 1),
+    ("ms", 1_000),
+    ("s", 1_000_000),
+    ("m", 60_000_000),
+    ("h", 3_600_000_000),
+    ("d", 86_400_000_000),
+];
 
 impl FromStr for Interval {
     type Err = UnitError;
@@ -136,7 +142,12 @@ impl FromStr for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let binary: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+        let binary: &[(&str, u64)] = &[
+            ("B", 1),
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+        ];
         write_scaled(f, self.0, binary, "B")
     }
 }
@@ -154,7 +165,9 @@ impl Percent {
     pub fn new(value: u64) -> Result<Self, UnitError> {
         match u8::try_from(value) {
             Ok(value) if value <= 100 => Ok(Self(value)),
-            _ => Err(UnitError::new(format!("{value} % is out of range: 0 % to 100 %"))),
+            _ => Err(UnitError::new(format!(
+                "{value} % is out of range: 0 % to 100 %"
+            ))),
         }
     }
 
@@ -168,7 +181,11 @@ impl FromStr for Percent {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let refused = || UnitError::new(format!("`{text}` is not a percentage: write a whole number and `%`, such as `5%`"));
+        let refused = || {
+            UnitError::new(format!(
+                "`{text}` is not a percentage: write a whole number and `%`, such as `5%`"
+            ))
+        };
         let digits = text.strip_suffix('%').ok_or_else(refused)?;
         Self::new(digits.trim_end().parse().map_err(|_| refused())?)
     }
@@ -193,7 +210,9 @@ impl Weight {
 
     /// A weight, if it is at most 65535.
     pub fn new(value: i64) -> Result<Self, UnitError> {
-        u16::try_from(value).map(Self).map_err(|_| UnitError::new(format!("weight {value} is out of range: 0 to 65535")))
+        u16::try_from(value)
+            .map(Self)
+            .map_err(|_| UnitError::new(format!("weight {value} is out of range: 0 to 65535")))
     }
 
     /// 0 to 65535.
@@ -212,7 +231,9 @@ impl Vrid {
     pub fn new(value: i64) -> Result<Self, UnitError> {
         match u8::try_from(value) {
             Ok(id) if id != 0 => Ok(Self(id)),
-            _ => Err(UnitError::new(format!("virtual router id {value} is out of range: 1 to 255"))),
+            _ => Err(UnitError::new(format!(
+                "virtual router id {value} is out of range: 1 to 255"
+            ))),
         }
     }
 
@@ -238,7 +259,9 @@ impl Priority {
     pub fn new(value: i64) -> Result<Self, UnitError> {
         match u8::try_from(value) {
             Ok(priority) if priority != 0 => Ok(Self(priority)),
-            _ => Err(UnitError::new(format!("priority {value} is out of range: 1 to 254, or 255 for the address owner"))),
+            _ => Err(UnitError::new(format!(
+                "priority {value} is out of range: 1 to 254, or 255 for the address owner"
+            ))),
         }
     }
 
@@ -256,24 +279,45 @@ fn parse_scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     match number.split_once('.') {
         None => number.parse::<u64>().ok()?.checked_mul(*scale),
         Some((whole, fraction)) => {
-            if whole.is_empty() || fraction.is_empty() || fraction.len() > 9 || fraction.contains('.') {
+            if whole.is_empty()
+                || fraction.is_empty()
+                || fraction.len() > 9
+                || fraction.contains('.')
+            {
                 return None;
             }
             let ten = 10u128.pow(u32::try_from(fraction.len()).ok()?);
-            let digits = whole.parse::<u128>().ok()?.checked_mul(ten)?.checked_add(fraction.parse::<u128>().ok()?)?;
+            let digits = whole
+                .parse::<u128>()
+                .ok()?
+                .checked_mul(ten)?
+                .checked_add(fraction.parse::<u128>().ok()?)?;
             let scaled = digits.checked_mul(u128::from(*scale))?;
             // `1.5B` or `0.1us` would have to be rounded: not what was written.
-            if scaled % ten != 0 { None } else { u64::try_from(scaled / ten).ok() }
+            if scaled % ten != 0 {
+                None
+            } else {
+                u64::try_from(scaled / ten).ok()
+            }
         }
     }
 }
 
 /// Writes with the largest unit that loses nothing.
-fn write_scaled(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)], zero: &str) -> fmt::Result {
+fn write_scaled(
+    f: &mut fmt::Formatter<'_>,
+    value: u64,
+    units: &[(&str, u64)],
+    zero: &str,
+) -> fmt::Result {
     if value == 0 {
         return write!(f, "0{zero}");
     }
-    match units.iter().rev().find(|(_, scale)| value.is_multiple_of(*scale)) {
+    match units
+        .iter()
+        .rev()
+        .find(|(_, scale)| value.is_multiple_of(*scale))
+    {
         Some((unit, scale)) => write!(f, "{}{unit}", value / scale),
         None => write!(f, "{value}{zero}"),
     }
@@ -285,11 +329,30 @@ mod tests {
 
     #[test]
     fn intervals_have_units() {
-        assert_eq!("100ms".parse::<Interval>().unwrap(), Interval::from_millis(100));
-        assert_eq!("1.5s".parse::<Interval>().unwrap(), Interval::from_millis(1500));
+        assert_eq!(
+            "100ms".parse::<Interval>().unwrap(),
+            Interval::from_millis(100)
+        );
+        assert_eq!(
+            "1.5s".parse::<Interval>().unwrap(),
+            Interval::from_millis(1500)
+        );
         assert_eq!("2 m".parse::<Interval>().unwrap(), Interval::from_secs(120));
         assert_eq!("250us".parse::<Interval>().unwrap().as_micros(), 250);
-        for wrong in ["", "5", "ms", "-1s", "1.s", ".5s", "1..5s", "1w", "1S", "99999999999999999999s", "0.1us", "1s2"] {
+        for wrong in [
+            "",
+            "5",
+            "ms",
+            "-1s",
+            "1.s",
+            ".5s",
+            "1..5s",
+            "1w",
+            "1S",
+            "99999999999999999999s",
+            "0.1us",
+            "1s2",
+        ] {
             assert!(wrong.parse::<Interval>().is_err(), "{wrong}");
         }
     }

@@ -102,6 +102,14 @@ pub enum CheckKind {
 }
 
 impl CheckKind {
+    /// Whether it goes to a port, which then must be known.
+    pub fn needs_port(&self) -> bool {
+        !matches!(
+            self,
+            CheckKind::Icmp | CheckKind::Exec { .. } | CheckKind::Edge
+        )
+    }
+
     /// The word that the file uses for it.
     pub fn word(&self) -> &'static str {
         match self {

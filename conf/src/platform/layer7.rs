@@ -253,4 +253,3 @@ pub struct Timeouts {
     /// Between two reads from a server. Default 60 s.
     pub read: Interval,
 }
-

@@ -30,7 +30,10 @@ impl Network {
 
     /// The prefix length of the range that holds `address`.
     pub fn prefix_len_of(&self, address: IpAddr) -> Option<u8> {
-        self.cidr.iter().find(|cidr| cidr.contains(&address)).map(IpNet::prefix_len)
+        self.cidr
+            .iter()
+            .find(|cidr| cidr.contains(&address))
+            .map(IpNet::prefix_len)
     }
 }
 
@@ -63,7 +66,10 @@ pub struct Attachment {
 impl Attachment {
     /// The first address of the family that `like` has.
     pub fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|address| address.is_ipv4() == like.is_ipv4())
+        self.addresses
+            .iter()
+            .copied()
+            .find(|address| address.is_ipv4() == like.is_ipv4())
     }
 }
 

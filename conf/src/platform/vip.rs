@@ -41,7 +41,10 @@ impl Vip {
 
     /// The priority of `node`: its own entry in `vrrp.priorities`, else 250, 240, 230 … by its place in `directors` (never below 10).
     pub fn priority_of(&self, node: &str) -> Option<Priority> {
-        let rank = self.directors.iter().position(|director| director == node)?;
+        let rank = self
+            .directors
+            .iter()
+            .position(|director| director == node)?;
         match self.vrrp.priorities.get(rank) {
             Some(priority) => Some(*priority),
             None => {

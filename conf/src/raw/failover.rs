@@ -1,0 +1,136 @@
+//! CORE: VIPs and their virtual routers as written.
+
+use crate::decode::{At, Cidr, WholeNumber, short_or_table, table, words};
+use crate::raw::check::CheckRef;
+use crate::unit::{Interval, Priority, Vrid};
+
+table! {
+    /// Virtual IP addresses that move together.
+    Vip {
+        required {
+            /// The network of the addresses.
+            network: String,
+            /// Advertised addresses with prefix length, usually /32 and /128.
+            addresses: Vec<At<Cidr>>,
+            /// Nodes that may hold the VIP, the preferred one first.
+            directors: Vec<At<String>>,
+            /// How the VIP is moved.
+            vrrp: Vrrp,
+        }
+        optional {
+            /// Addresses that move along without being advertised, such as the return gateway of NAT services.
+            unadvertised: Vec<At<Unadvertised>>,
+        }
+    }
+}
+
+table! {
+    /// An address of its own network.
+    UnadvertisedTable {
+        required {
+            /// The address with its prefix length.
+            address: Cidr,
+        }
+        optional {
+            /// Its network; default: the VIP's.
+            network: String,
+        }
+    }
+}
+
+short_or_table! {
+    /// An address of the VIP's network, or of another one.
+    Unadvertised { Address(Cidr), Table(UnadvertisedTable) }
+}
+
+words! {
+    /// Form of the IPv4 checksum.
+    Checksum {
+        /// As the peer sends it.
+        Auto = "auto",
+        /// Over the message only.
+        Rfc9568 = "rfc9568",
+        /// With the IPv4 pseudo-header, as keepalived and FRR do by default.
+        PseudoHeader = "pseudo_header",
+    }
+}
+
+table! {
+    /// The virtual router of a VIP (VRRP version 3).
+    Vrrp {
+        required {
+            /// Virtual router id, the same on all directors, its own on the network.
+            id: Vrid,
+        }
+        optional {
+            /// Time between adverts, 10ms to 40.95s. Default 100ms.
+            advert_interval: Interval,
+            /// Priorities in the order of `directors`. Default 250, 240, 230 …
+            priorities: Vec<At<Priority>>,
+            /// Whether the preferred node takes the VIP back. Default true.
+            preempt: bool,
+            /// How long it waits before it does. Default 0s.
+            preempt_delay: Interval,
+            /// Silence after the start. Default 0s.
+            startup_delay: Interval,
+            /// Form of the IPv4 checksum. Default auto.
+            checksum: Checksum,
+            /// How much the priority falls while the local director is not ready. Default 100.
+            unready_penalty: WholeNumber<0, 253>,
+            /// How long the last verdict of a silent director is believed. Default 30s.
+            verdict_hold: Interval,
+            /// Checks on the director's own node that move its priority.
+            track: Vec<At<Track>>,
+            /// Another network on which the backup listens for the master.
+            heartbeat: String,
+            /// Gratuitous ARP packets per burst. Default 5.
+            garp_repeat: WholeNumber<1, 20>,
+            /// A second burst after this time; 0s for none. Default 5s.
+            garp_delay: Interval,
+            /// Announced again this often; 0s for never. Default 60s.
+            garp_refresh: Interval,
+        }
+    }
+}
+
+table! {
+    /// A check that moves the priority.
+    Track {
+        required {
+            /// What is looked at; the address defaults to 127.0.0.1.
+            check: CheckRef,
+            /// Added to the priority while the check fails.
+            weight: WholeNumber<-253, -1>,
+        }
+        optional {}
+    }
+}
+
+table! {
+    /// What a VIP's `vrrp` leaves out.
+    VrrpDefaults {
+        required {}
+        optional {
+            /// Time between adverts.
+            advert_interval: Interval,
+            /// Whether the preferred node takes the VIP back.
+            preempt: bool,
+            /// How long it waits before it does.
+            preempt_delay: Interval,
+            /// Silence after the start.
+            startup_delay: Interval,
+            /// Form of the IPv4 checksum.
+            checksum: Checksum,
+            /// How much the priority falls while the local director is not ready.
+            unready_penalty: WholeNumber<0, 253>,
+            /// How long the last verdict of a silent director is believed.
+            verdict_hold: Interval,
+            /// Gratuitous ARP packets per burst.
+            garp_repeat: WholeNumber<1, 20>,
+            /// A second burst after this time.
+            garp_delay: Interval,
+            /// Announced again this often.
+            garp_refresh: Interval,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! CORE: virtual services and connection synchronisation as written.
+
+use std::net::IpAddr;
+
+use crate::decode::{At, Cidr, PortRange, WholeNumber, short_or_table, table, words};
+use crate::raw::check::CheckRef;
+use crate::unit::{Interval, Percent, Weight};
+
+words! {
+    /// A transport protocol.
+    Protocol {
+        /// TCP.
+        Tcp = "tcp",
+        /// UDP.
+        Udp = "udp",
+        /// SCTP.
+        Sctp = "sctp",
+    }
+}
+
+words! {
+    /// How packets reach a real server.
+    Forward {
+        /// Direct routing: same network, same port.
+        Dr = "dr",
+        /// Address translation.
+        Nat = "nat",
+        /// IP in IP tunnel.
+        Tun = "tun",
+    }
+}
+
+words! {
+    /// What is done with a real server whose check fails.
+    OnFailure {
+        /// Weight 0: connections live on.
+        Quiesce = "quiesce",
+        /// Deleted at once: connections are cut.
+        Remove = "remove",
+    }
+}
+
+table! {
+    /// A service that IPVS balances.
+    VirtualService {
+        required {
+            /// VIPs whose addresses are served.
+            vips: Vec<At<String>>,
+            /// Ports, such as 80 or "8000-8010".
+            ports: Vec<At<PortRange>>,
+            /// How packets reach the real servers.
+            forward: Forward,
+            /// The real servers.
+            real_servers: Vec<At<RealServer>>,
+            /// How they are checked.
+            check: CheckRef,
+        }
+        optional {
+            /// Transport protocol. Default tcp.
+            protocol: Protocol,
+            /// rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos. Default wlc.
+            scheduler: SchedulerRef,
+            /// One client keeps its real server for this long.
+            persistence: PersistenceRef,
+            /// UDP: every packet is scheduled by itself. Default false.
+            one_packet: bool,
+            /// What is done with a real server whose check fails. Default quiesce.
+            on_failure: OnFailure,
+            /// A quiesced server that stays dead is deleted after this time. Default 5m.
+            remove_after: Interval,
+            /// How long a drained or removed server keeps its connections. Default 5m.
+            drain_timeout: Interval,
+            /// Healthy share of the weight from which the service is ready. Default 0%: one server is enough.
+            quorum: Percent,
+            /// Below this share of healthy servers the last good set is kept. Default 0%.
+            floor: Percent,
+        }
+    }
+}
+
+table! {
+    /// A scheduler with its flags.
+    SchedulerTable {
+        required {
+            /// The kernel's name.
+            name: String,
+        }
+        optional {
+            /// sh, mh: another server when the chosen one has weight 0. Default true.
+            fallback: bool,
+            /// sh, mh: the source port is part of the hash. Default true.
+            port: bool,
+        }
+    }
+}
+
+short_or_table! {
+    /// The kernel's name of a scheduler, or a table with its flags.
+    SchedulerRef { Name(String), Table(SchedulerTable) }
+}
+
+table! {
+    /// Persistence with its options.
+    PersistenceTable {
+        required {
+            /// How long after the client's last connection.
+            timeout: Interval,
+        }
+        optional {
+            /// IPv4: clients of one network of this prefix length count as one. Default 32.
+            granularity: WholeNumber<1, 32>,
+            /// IPv6: the same. Default 128.
+            granularity6: WholeNumber<1, 128>,
+        }
+    }
+}
+
+short_or_table! {
+    /// A time, or a table with options.
+    PersistenceRef { Timeout(Interval), Table(PersistenceTable) }
+}
+
+table! {
+    /// A real server: exactly one of group, node and address.
+    RealServer {
+        required {}
+        optional {
+            /// All nodes of a group.
+            group: String,
+            /// One node.
+            node: String,
+            /// An address that belongs to no node of this file.
+            address: IpAddr,
+            /// NAT only: the real server's port, if it is not the service's.
+            port: WholeNumber<1, 65535>,
+            /// Share of new connections; 0 takes none. Default 1.
+            weight: Weight,
+            /// The network on which a node is reached; default: the VIP's, or the only one it is attached to.
+            network: String,
+        }
+    }
+}
+
+table! {
+    /// Connection synchronisation: both roles on both directors.
+    ConnectionSync {
+        required {
+            /// The network it runs over; not the clients'.
+            network: String,
+            /// Sync id, the same on both directors.
+            id: WholeNumber<0, 255>,
+        }
+        optional {
+            /// Multicast group. Default 224.0.0.81.
+            group: IpAddr,
+            /// UDP port. Default 8848.
+            port: WholeNumber<1, 65535>,
+            /// Clients that the report leaves out.
+            ignore: Vec<At<Cidr>>,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! CORE: listeners, upstreams, sites and routes as written.
+
+use std::collections::BTreeMap;
+
+use crate::decode::{At, Cidr, Items, WholeNumber, short_or_table, table, words};
+use crate::raw::check::CheckRef;
+use crate::unit::{Bytes, Interval, Percent, Weight};
+
+table! {
+    /// Addresses that edge binds on every node of a group.
+    Listener {
+        required {
+            /// The group whose nodes bind it.
+            group: String,
+            /// ":80", "10.0.0.100:80" or "[2001:db8::1]:80".
+            bind: Vec<At<String>>,
+        }
+        optional {
+            /// Peers whose X-Forwarded-For is believed.
+            trusted_proxies: Vec<At<Cidr>>,
+        }
+    }
+}
+
+words! {
+    /// How a server is chosen.
+    Balance {
+        /// Smooth weighted round robin.
+        RoundRobin = "round_robin",
+    }
+}
+
+table! {
+    /// Application servers and how one is chosen.
+    Upstream {
+        required {
+            /// The servers; the order matters to round robin.
+            servers: Vec<At<Server>>,
+        }
+        optional {
+            /// How a server is chosen. Default round_robin.
+            balance: Balance,
+            /// Active health check.
+            check: CheckRef,
+            /// Ejection by what real requests show.
+            passive: Passive,
+            /// When a request is sent to another server.
+            retry: Retry,
+            /// Idle connections kept per server and data thread. Default 32.
+            keepalive: WholeNumber<0, 100_000>,
+            /// How long an idle connection is kept; shorter than the server's own. Default 60s.
+            keepalive_timeout: Interval,
+            /// TLS towards the servers.
+            tls: UpstreamTls,
+        }
+    }
+}
+
+table! {
+    /// A server with its options.
+    ServerTable {
+        required {
+            /// "192.168.1.100:8080" or "app.internal:8080".
+            address: String,
+        }
+        optional {
+            /// Its share; 0 takes no requests. Default 1.
+            weight: Weight,
+        }
+    }
+}
+
+short_or_table! {
+    /// An address with a port, or a table with options.
+    Server { Address(String), Table(ServerTable) }
+}
+
+table! {
+    /// Passive health.
+    Passive {
+        required {}
+        optional {
+            /// Failures within the window that eject a server; 0 switches it off. Default 3.
+            fails: WholeNumber<0, 10_000>,
+            /// The window. Default 10s.
+            window: Interval,
+            /// How long a server is ejected. Default 10s.
+            eject: Interval,
+            /// At most this share is ejected; beyond it all are used. Default 50%.
+            max_ejected: Percent,
+        }
+    }
+}
+
+table! {
+    /// When a request is sent to another server.
+    Retry {
+        required {}
+        optional {
+            /// Attempts in all; 1 switches retries off. Default 2.
+            attempts: WholeNumber<1, 100>,
+            /// No attempt begins later than this. Default 10s.
+            within: Interval,
+            /// Whether 502, 503 and 504 count as failed attempts. Default false.
+            on_status: bool,
+        }
+    }
+}
+
+table! {
+    /// TLS towards the servers.
+    UpstreamTls {
+        required {}
+        optional {
+            /// The name sent by SNI and verified; required, since without it nothing would be verified.
+            server_name: String,
+            /// File with CA certificates; default: the system's.
+            ca: String,
+        }
+    }
+}
+
+table! {
+    /// Host names and what happens to their requests.
+    Site {
+        required {
+            /// "shop.example", "*.shop.example", or "*" for any other host.
+            hosts: Vec<At<String>>,
+            /// Routes by path; the most specific one wins.
+            route: Items<Route>,
+        }
+        optional {
+            /// Listeners it is served on; default: all.
+            listeners: Vec<At<String>>,
+        }
+    }
+}
+
+table! {
+    /// What happens to the requests of a path: one of path, path_exact, path_regex and one of upstream, redirect, respond.
+    Route {
+        required {}
+        optional {
+            /// A prefix that ends at a segment boundary; `/` for everything.
+            path: String,
+            /// Exactly this path.
+            path_exact: String,
+            /// A regular expression.
+            path_regex: String,
+            /// The upstream that serves it.
+            upstream: String,
+            /// The Host header towards the upstream; default: the client's.
+            host: String,
+            /// Answer with a redirect.
+            redirect: Redirect,
+            /// Answer from this file.
+            respond: Respond,
+            /// Timeouts towards the upstream.
+            timeouts: Timeouts,
+            /// Largest request body; 0B for no limit. Default 10MiB.
+            max_body: Bytes,
+            /// Header fields set on the request to the upstream.
+            set_request_headers: BTreeMap<String, At<String>>,
+            /// Header fields set on the response.
+            set_response_headers: BTreeMap<String, At<String>>,
+        }
+    }
+}
+
+table! {
+    /// A redirect.
+    Redirect {
+        required {
+            /// The Location.
+            location: String,
+        }
+        optional {
+            /// 301, 302, 303, 307 or 308. Default 302.
+            status: WholeNumber<300, 399>,
+        }
+    }
+}
+
+table! {
+    /// A fixed answer.
+    Respond {
+        required {
+            /// The status.
+            status: WholeNumber<200, 599>,
+        }
+        optional {
+            /// The body, as text/plain.
+            body: String,
+        }
+    }
+}
+
+table! {
+    /// Timeouts towards an upstream.
+    Timeouts {
+        required {}
+        optional {
+            /// To connect. Default 3s.
+            connect: Interval,
+            /// Between two writes. Default 60s.
+            send: Interval,
+            /// Between two reads. Default 60s.
+            read: Interval,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! CORE: settings of the daemons, defaults and secrets as written.
+
+use crate::decode::{AddressPort, WholeNumber, short_or_table, table, words};
+use crate::raw::check::CheckDefaults;
+use crate::raw::failover::VrrpDefaults;
+use crate::raw::layer7::{Retry, Timeouts};
+use crate::unit::{Bytes, Interval};
+
+table! {
+    /// Values for what an element leaves out.
+    Defaults {
+        required {}
+        optional {
+            /// For checks.
+            check: CheckDefaults,
+            /// For the `vrrp` of VIPs.
+            vrrp: VrrpDefaults,
+            /// For the timeouts of routes.
+            timeouts: Timeouts,
+            /// For the retries of upstreams.
+            retry: Retry,
+        }
+    }
+}
+
+table! {
+    /// A secret by reference.
+    Secret {
+        required {
+            /// An absolute path.
+            file: String,
+        }
+        optional {}
+    }
+}
+
+table! {
+    /// The proxy daemon.
+    Edge {
+        required {}
+        optional {
+            /// Where edge tells the directors how it is.
+            readiness: Readiness,
+            /// Data threads; 0: one per processor. Default 0.
+            threads: WholeNumber<0, 1024>,
+            /// How long a drain may take before connections are cut. Default 30s.
+            drain_timeout: Interval,
+            /// How long edge stays open after it said "draining". Default 3s.
+            drain_delay: Interval,
+            /// Limits towards clients.
+            limits: Limits,
+            /// The access log: "off", "stdout", an absolute path, or a table.
+            access_log: AccessLogRef,
+            /// Metrics and status page.
+            monitoring: Monitoring,
+        }
+    }
+}
+
+words! {
+    /// Who may ask for edge's readiness.
+    Allow {
+        /// The addresses of all directors on that network.
+        Directors = "directors",
+        /// Anyone in that network.
+        Network = "network",
+    }
+}
+
+table! {
+    /// Edge's readiness endpoint.
+    Readiness {
+        required {
+            /// The network on whose addresses it is bound.
+            network: String,
+        }
+        optional {
+            /// Its port. Default 8181.
+            port: WholeNumber<1, 65535>,
+            /// Who may ask. Default directors.
+            allow: Allow,
+        }
+    }
+}
+
+table! {
+    /// Limits towards clients.
+    Limits {
+        required {}
+        optional {
+            /// Time for a whole request head. Default 10s.
+            header_timeout: Interval,
+            /// Size of a request head. Default 32KiB.
+            header_size: Bytes,
+            /// Number of header fields. Default 100.
+            header_count: WholeNumber<1, 10_000>,
+            /// Length of the request target. Default 8KiB.
+            target_size: Bytes,
+            /// Idle time between two requests. Default 75s.
+            keepalive_timeout: Interval,
+            /// Time between two reads of a body. Default 60s.
+            body_timeout: Interval,
+            /// Open client connections; 0: as the descriptor limit allows. Default 0.
+            connections: WholeNumber<0, { i64::MAX }>,
+        }
+    }
+}
+
+words! {
+    /// Form of an access-log line.
+    AccessLogFormat {
+        /// nginx's `combined`, then upstream and times.
+        Combined = "combined",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}
+
+table! {
+    /// The access log with its options.
+    AccessLogTable {
+        required {}
+        optional {
+            /// "off", "stdout" or an absolute path. Default stdout.
+            target: String,
+            /// Form of a line. Default combined.
+            format: AccessLogFormat,
+        }
+    }
+}
+
+short_or_table! {
+    /// A target, or a table with options.
+    AccessLogRef { Target(String), Table(AccessLogTable) }
+}
+
+table! {
+    /// Metrics and status page.
+    Monitoring {
+        required {}
+        optional {
+            /// Such as "127.0.0.1:9181"; default: only on the read-only socket.
+            metrics: AddressPort,
+        }
+    }
+}
+
+words! {
+    /// What happens to the IPVS table when the director stops.
+    OnStop {
+        /// It stays; traffic goes on.
+        Keep = "keep",
+        /// Connections end, then our services are deleted.
+        Drain = "drain",
+        /// Our services are deleted.
+        Remove = "remove",
+    }
+}
+
+table! {
+    /// The layer-4 control plane.
+    Director {
+        required {}
+        optional {
+            /// How often the kernel's table is compared with the wanted one. Default 5s.
+            reconcile_interval: Interval,
+            /// What happens to the table when the director stops. Default keep.
+            on_stop: OnStop,
+            /// Whether exec checks may run. Default false.
+            allow_exec: bool,
+            /// First firewall mark that is ours. Default 65536 (0x10000).
+            mark_base: WholeNumber<1, 4_294_901_760>,
+            /// Metrics and status page.
+            monitoring: Monitoring,
+        }
+    }
+}
+
+table! {
+    /// The failover daemon.
+    Vrrpd {
+        required {}
+        optional {
+            /// SCHED_RR priority of the protocol thread, 0 for none. Default 50.
+            realtime_priority: WholeNumber<0, 99>,
+            /// Whether hook programs may run. Default false.
+            allow_hooks: bool,
+            /// Metrics and status page.
+            monitoring: Monitoring,
+        }
+    }
+}

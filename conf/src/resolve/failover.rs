@@ -1,0 +1,205 @@
+//! CORE: VIPs and their virtual routers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::check::OWN_ADDRESS;
+use super::{Resolver, given, values};
+use crate::codes;
+use crate::decode::{At, Element};
+use crate::platform::{Checksum, Heartbeat, Preempt, Track, Vip, VipAddress, VrrpSettings};
+use crate::problems::Tiers;
+use crate::raw::failover::{
+    Checksum as RawChecksum, Unadvertised, Vip as RawVip, Vrrp, VrrpDefaults,
+};
+use crate::unit::Interval;
+
+/// Takeover in under 350 ms.
+const DEFAULT_ADVERT_INTERVAL: Interval = Interval::from_millis(100);
+const DEFAULT_UNREADY_PENALTY: u8 = 100;
+const DEFAULT_VERDICT_HOLD: Interval = Interval::from_secs(30);
+/// As keepalived's garp_master_repeat and garp_master_delay.
+const DEFAULT_GARP_REPEAT: u8 = 5;
+const DEFAULT_GARP_DELAY: Interval = Interval::from_secs(5);
+/// keepalived never repeats; after a healed split nobody would re-announce for the ARP timeout, which can be hours.
+const DEFAULT_GARP_REFRESH: Interval = Interval::from_secs(60);
+
+impl<'a> Resolver<'a> {
+    pub(super) fn vips(&mut self) -> BTreeMap<String, Vip> {
+        self.elements(self.raw.vip.as_ref(), Self::vip)
+    }
+
+    fn vip(&mut self, name: &str, element: &'a Element<RawVip>) -> Option<Vip> {
+        let raw = &element.raw;
+        let key = format!("vip.{name}");
+        if let Some(network) = &raw.network {
+            self.known_network(network, Tiers::VIP, &format!("{key}.network"));
+        }
+        self.list(
+            raw.addresses.as_ref(),
+            Tiers::VIP,
+            &format!("{key}.addresses"),
+            |cidr| cidr.0.addr().to_string(),
+        );
+        self.list(
+            raw.directors.as_ref(),
+            Tiers::VIP,
+            &format!("{key}.directors"),
+            String::clone,
+        );
+        for director in raw.directors.iter().flat_map(|directors| &directors.value) {
+            self.known_node(director, Tiers::VIP, &format!("{key}.directors"));
+        }
+        let vrrp = raw.vrrp.as_ref().and_then(|vrrp| self.vrrp(&key, vrrp));
+        let unadvertised = self.unadvertised(&key, raw);
+        let network = raw.network.as_ref()?.value.clone();
+        Some(Vip {
+            name: name.to_owned(),
+            addresses: values(raw.addresses.as_ref())
+                .into_iter()
+                .map(|cidr| VipAddress {
+                    network: network.clone(),
+                    address: cidr.0.addr(),
+                    prefix_len: cidr.0.prefix_len(),
+                })
+                .collect(),
+            unadvertised,
+            network,
+            directors: values(raw.directors.as_ref()),
+            vrrp: vrrp?,
+            place: self.place(element.name),
+        })
+    }
+
+    fn unadvertised(&mut self, key: &str, raw: &RawVip) -> Vec<VipAddress> {
+        let mut addresses = Vec::new();
+        for entry in raw.unadvertised.iter().flat_map(|entries| &entries.value) {
+            let (cidr, network) = match &entry.value {
+                Unadvertised::Address(cidr) => (Some(*cidr), raw.network.as_ref()),
+                Unadvertised::Table(table) => (
+                    given(&table.address),
+                    table.network.as_ref().or(raw.network.as_ref()),
+                ),
+            };
+            if let Unadvertised::Table(table) = &entry.value
+                && let Some(network) = &table.network
+            {
+                self.known_network(network, Tiers::VIP, &format!("{key}.unadvertised"));
+            }
+            if let (Some(cidr), Some(network)) = (cidr, network) {
+                addresses.push(VipAddress {
+                    network: network.value.clone(),
+                    address: cidr.0.addr(),
+                    prefix_len: cidr.0.prefix_len(),
+                });
+            }
+        }
+        addresses
+    }
+
+    fn vrrp(&mut self, vip: &str, raw: &At<Vrrp>) -> Option<VrrpSettings> {
+        let key = format!("{vip}.vrrp");
+        let none = VrrpDefaults::default();
+        let defaults = self
+            .raw
+            .defaults
+            .as_ref()
+            .and_then(|defaults| defaults.vrrp.as_deref())
+            .unwrap_or(&none);
+        if let Some(heartbeat) = &raw.heartbeat {
+            self.known_network(heartbeat, Tiers::FAILOVER, &format!("{key}.heartbeat"));
+        }
+        let track = self.tracks(&key, raw);
+        Some(VrrpSettings {
+            id: given(&raw.id)?,
+            advert_interval: given(&raw.advert_interval)
+                .or(given(&defaults.advert_interval))
+                .unwrap_or(DEFAULT_ADVERT_INTERVAL),
+            priorities: values(raw.priorities.as_ref()),
+            preempt: self.preempt(&key, raw, defaults),
+            startup_delay: given(&raw.startup_delay)
+                .or(given(&defaults.startup_delay))
+                .unwrap_or(Interval::from_secs(0)),
+            checksum: match given(&raw.checksum).or(given(&defaults.checksum)) {
+                Some(RawChecksum::Rfc9568) => Checksum::Rfc9568,
+                Some(RawChecksum::PseudoHeader) => Checksum::PseudoHeader,
+                Some(RawChecksum::Auto) | None => Checksum::Auto,
+            },
+            unready_penalty: given(&raw.unready_penalty)
+                .or(given(&defaults.unready_penalty))
+                .map_or(DEFAULT_UNREADY_PENALTY, |penalty| penalty.narrow()),
+            verdict_hold: given(&raw.verdict_hold)
+                .or(given(&defaults.verdict_hold))
+                .unwrap_or(DEFAULT_VERDICT_HOLD),
+            track,
+            heartbeat: raw.heartbeat.as_ref().map(|network| Heartbeat {
+                network: network.value.clone(),
+            }),
+            garp_repeat: given(&raw.garp_repeat)
+                .or(given(&defaults.garp_repeat))
+                .map_or(DEFAULT_GARP_REPEAT, |repeat| repeat.narrow()),
+            garp_delay: given(&raw.garp_delay)
+                .or(given(&defaults.garp_delay))
+                .unwrap_or(DEFAULT_GARP_DELAY),
+            garp_refresh: given(&raw.garp_refresh)
+                .or(given(&defaults.garp_refresh))
+                .unwrap_or(DEFAULT_GARP_REFRESH),
+        })
+    }
+
+    fn preempt(&mut self, key: &str, raw: &Vrrp, defaults: &VrrpDefaults) -> Preempt {
+        let preempt = given(&raw.preempt)
+            .or(given(&defaults.preempt))
+            .unwrap_or(true);
+        if let (false, Some(delay)) = (preempt, &raw.preempt_delay) {
+            self.report(
+                codes::DELAY_WITHOUT_PREEMPT,
+                Tiers::FAILOVER,
+                delay.span,
+                format!("{key}.preempt_delay"),
+                "`preempt_delay` has no meaning while `preempt` is false: the VIP is never taken back",
+            )
+            .help("take one of the two out");
+        }
+        if preempt {
+            let delay = given(&raw.preempt_delay).or(given(&defaults.preempt_delay));
+            Preempt::After(delay.unwrap_or(Interval::from_secs(0)))
+        } else {
+            Preempt::Never
+        }
+    }
+
+    fn tracks(&mut self, key: &str, raw: &Vrrp) -> Vec<Track> {
+        let mut tracks = Vec::new();
+        let written = raw.track.iter().flat_map(|tracks| &tracks.value);
+        for (index, track) in written.enumerate() {
+            let key = format!("{key}.track[{index}].check");
+            let check = track
+                .check
+                .as_ref()
+                .and_then(|check| self.check_of(check, &key, Tiers::FAILOVER));
+            let (Some(mut check), Some(weight)) = (check, given(&track.weight)) else {
+                continue;
+            };
+            let address: IpAddr = *check.address.get_or_insert(OWN_ADDRESS);
+            if check.port.is_none() && check.kind.needs_port() {
+                self.report(
+                    codes::TRACK_PORT,
+                    Tiers::FAILOVER,
+                    track.check.as_ref().map_or(track.span, |check| check.span),
+                    key,
+                    format!("the tracked check goes to {address}, but no port is given"),
+                )
+                .help(
+                    "set `port`: there is no virtual service here that a port could be taken from",
+                );
+            }
+            tracks.push(Track {
+                check,
+                weight: weight.narrow(),
+                place: self.place(track.span),
+            });
+        }
+        tracks
+    }
+}

@@ -1,0 +1,161 @@
+//! CORE: settings of the three daemons.
+
+use super::{Resolver, given};
+use crate::codes;
+use crate::decode::At;
+use crate::platform::{
+    AccessLog, AccessLogFormat, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Readiness,
+    ReadinessAllow, StopPolicy, VrrpdSettings,
+};
+use crate::problems::Tiers;
+use crate::raw::settings as raw;
+use crate::unit::{Bytes, Interval};
+
+const DEFAULT_READINESS_PORT: u16 = 8181;
+const DEFAULT_DRAIN_TIMEOUT: Interval = Interval::from_secs(30);
+const DEFAULT_DRAIN_DELAY: Interval = Interval::from_secs(3);
+const DEFAULT_HEADER_TIMEOUT: Interval = Interval::from_secs(10);
+const DEFAULT_HEADER_SIZE: Bytes = Bytes::kib(32);
+const DEFAULT_HEADER_COUNT: u32 = 100;
+const DEFAULT_TARGET_SIZE: Bytes = Bytes::kib(8);
+/// nginx's keepalive_timeout and client_body_timeout.
+const DEFAULT_KEEPALIVE_TIMEOUT: Interval = Interval::from_secs(75);
+const DEFAULT_BODY_TIMEOUT: Interval = Interval::from_secs(60);
+const DEFAULT_RECONCILE: Interval = Interval::from_secs(5);
+const DEFAULT_MARK_BASE: u32 = 0x10000;
+const DEFAULT_REALTIME: u8 = 50;
+
+impl Resolver<'_> {
+    pub(super) fn edge(&mut self) -> EdgeSettings {
+        let none = raw::Edge::default();
+        let edge = self.raw.edge.as_deref().unwrap_or(&none);
+        let no_limits = raw::Limits::default();
+        let limits = edge.limits.as_deref().unwrap_or(&no_limits);
+        EdgeSettings {
+            readiness: edge
+                .readiness
+                .as_ref()
+                .and_then(|readiness| self.readiness(readiness)),
+            threads: given(&edge.threads).map_or(0, |threads| threads.narrow()),
+            drain_timeout: given(&edge.drain_timeout).unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+            drain_delay: given(&edge.drain_delay).unwrap_or(DEFAULT_DRAIN_DELAY),
+            limits: EdgeLimits {
+                header_timeout: given(&limits.header_timeout).unwrap_or(DEFAULT_HEADER_TIMEOUT),
+                header_size: given(&limits.header_size).unwrap_or(DEFAULT_HEADER_SIZE),
+                header_count: given(&limits.header_count)
+                    .map_or(DEFAULT_HEADER_COUNT, |count| count.narrow()),
+                target_size: given(&limits.target_size).unwrap_or(DEFAULT_TARGET_SIZE),
+                keepalive_timeout: given(&limits.keepalive_timeout)
+                    .unwrap_or(DEFAULT_KEEPALIVE_TIMEOUT),
+                body_timeout: given(&limits.body_timeout).unwrap_or(DEFAULT_BODY_TIMEOUT),
+                connections: given(&limits.connections).map_or(0, |count| count.narrow()),
+            },
+            access_log: self.access_log(edge.access_log.as_ref()),
+            monitoring: monitoring(edge.monitoring.as_ref()),
+        }
+    }
+
+    fn readiness(&mut self, raw: &At<raw::Readiness>) -> Option<Readiness> {
+        let network = raw.network.as_ref()?;
+        self.known_network(network, Tiers::BALANCING, "edge.readiness.network")
+            .then(|| Readiness {
+                network: network.value.clone(),
+                port: given(&raw.port).map_or(DEFAULT_READINESS_PORT, |port| port.narrow()),
+                allow: match given(&raw.allow) {
+                    Some(raw::Allow::Network) => ReadinessAllow::Network,
+                    Some(raw::Allow::Directors) | None => ReadinessAllow::Directors,
+                },
+                place: self.place(raw.span),
+            })
+    }
+
+    fn access_log(&mut self, raw: Option<&At<raw::AccessLogRef>>) -> AccessLog {
+        let (target, format) = match raw.map(|raw| &raw.value) {
+            None => (None, None),
+            Some(raw::AccessLogRef::Target(target)) => {
+                let span = raw.map(|raw| raw.span).unwrap_or_default();
+                (
+                    Some(At {
+                        value: target.clone(),
+                        span,
+                    }),
+                    None,
+                )
+            }
+            Some(raw::AccessLogRef::Table(table)) => (table.target.clone(), given(&table.format)),
+        };
+        if let Some(target) = &target
+            && !["off", "stdout"].contains(&target.as_str())
+            && !target.starts_with('/')
+        {
+            self.report(
+                codes::LOG_TARGET,
+                Tiers::LAYER7,
+                target.span,
+                "edge.access_log",
+                format!("the access log cannot be written to `{}`", target.value),
+            )
+            .help("write \"off\", \"stdout\" or an absolute path");
+        }
+        AccessLog {
+            target: match target {
+                None => Some("stdout".to_owned()),
+                Some(target) if target.value == "off" => None,
+                Some(target) => Some(target.value),
+            },
+            format: match format {
+                Some(raw::AccessLogFormat::Json) => AccessLogFormat::Json,
+                Some(raw::AccessLogFormat::Combined) | None => AccessLogFormat::Combined,
+            },
+        }
+    }
+
+    pub(super) fn director(&mut self) -> DirectorSettings {
+        let none = raw::Director::default();
+        let director = self.raw.director.as_deref().unwrap_or(&none);
+        if let Some(interval) = director
+            .reconcile_interval
+            .as_ref()
+            .filter(|interval| interval.is_zero())
+        {
+            self.report(
+                codes::ZERO_TIME,
+                Tiers::LAYER4,
+                interval.span,
+                "director.reconcile_interval",
+                "`director.reconcile_interval` is zero",
+            )
+            .help("the usual time is 5s");
+        }
+        DirectorSettings {
+            reconcile_interval: given(&director.reconcile_interval).unwrap_or(DEFAULT_RECONCILE),
+            on_stop: match given(&director.on_stop) {
+                Some(raw::OnStop::Drain) => StopPolicy::Drain,
+                Some(raw::OnStop::Remove) => StopPolicy::Remove,
+                Some(raw::OnStop::Keep) | None => StopPolicy::Keep,
+            },
+            allow_exec: given(&director.allow_exec).unwrap_or(false),
+            mark_base: given(&director.mark_base).map_or(DEFAULT_MARK_BASE, |mark| mark.narrow()),
+            monitoring: monitoring(director.monitoring.as_ref()),
+        }
+    }
+
+    pub(super) fn vrrpd(&mut self) -> VrrpdSettings {
+        let none = raw::Vrrpd::default();
+        let vrrpd = self.raw.vrrpd.as_deref().unwrap_or(&none);
+        VrrpdSettings {
+            realtime_priority: given(&vrrpd.realtime_priority)
+                .map_or(DEFAULT_REALTIME, |priority| priority.narrow()),
+            allow_hooks: given(&vrrpd.allow_hooks).unwrap_or(false),
+            monitoring: monitoring(vrrpd.monitoring.as_ref()),
+        }
+    }
+}
+
+fn monitoring(raw: Option<&At<raw::Monitoring>>) -> Monitoring {
+    Monitoring {
+        metrics: raw
+            .and_then(|raw| given(&raw.metrics))
+            .map(|address| address.0),
+    }
+}
