@@ -179,7 +179,15 @@ impl Picture {
         self.wait_for_service();
     }
 
-    /// Waits until the first director holds the VIP, alone, and a client gets an answer through it.
+    /// Everything of `deploy/examples/blueprint.toml`: the directors run a proxy of their own, which decides about their priority.
+    pub fn start_blueprint(&mut self, config: &Path) {
+        for director in DIRECTORS {
+            self.start(director, Kind::Edge, config);
+        }
+        self.start_everything(config);
+    }
+
+    /// Waits until one director holds the VIP, alone, and a client gets an answer through it.
     pub fn wait_for_service(&self) {
         wait::until(
             "one director that holds the VIP",
