@@ -30,6 +30,21 @@ pub(crate) enum Command<C: clap::Subcommand> {
     },
     /// Change to the file as it now is, in place, and print the result
     Reload,
+    /// Change to another file, showing the plan first
+    Apply {
+        /// The file, which takes the place of the one that --config names [default: that one as it now is]
+        file: Option<PathBuf>,
+        /// Return to the file before unless `confirm` comes within this time, such as 5m
+        #[arg(long, value_name = "TIME")]
+        confirm: Option<String>,
+        /// Do not ask
+        #[arg(long, short = 'y')]
+        yes: bool,
+    },
+    /// Keep what `apply --confirm` made run
+    Confirm,
+    /// End a trial, or go back to the platform file that ran before; the last 10 are kept
+    Rollback,
     /// One screen about the daemon, warnings first
     Status {
         /// Show it again every two seconds
@@ -82,18 +97,8 @@ pub(crate) enum Command<C: clap::Subcommand> {
         /// Such as E0031
         code: String,
     },
-    /// About the platform file's format
-    #[command(subcommand)]
-    Config(ConfigCommand),
     #[command(flatten)]
     Own(C),
-}
-
-/// `config …`.
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// Print the JSON schema of the platform file, for editors
-    Schema,
 }
 
 /// Why and for how long.

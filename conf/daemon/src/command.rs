@@ -3,7 +3,7 @@
 mod render;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -31,6 +31,9 @@ pub(crate) fn execute<D: Daemon>(
         Command::Run => anyhow::bail!("`run` is not a question"),
         Command::Plan { file } => asking.plan(file),
         Command::Reload => asking.reload(),
+        Command::Apply { file, confirm, yes } => asking.apply(file, confirm.as_deref(), yes),
+        Command::Confirm => asking.keep("/v1/confirm", "stays"),
+        Command::Rollback => asking.keep("/v1/rollback", "changed back"),
         Command::Status { watch } => asking.status::<D>(watch),
         Command::Drain { target, reason } => asking.intend(&target, "drain", None, &reason),
         Command::Disable { target, reason } => asking.intend(&target, "disable", None, &reason),
@@ -57,9 +60,8 @@ pub(crate) fn execute<D: Daemon>(
         Command::Hold { reason } => asking.intend("this", "hold", None, &reason),
         Command::Unhold => asking.withdraw("this", "hold"),
         Command::Why { args } => asking.why(&args),
-        Command::Check { .. } | Command::Explain { .. } | Command::Config(_) => {
-            anyhow::bail!("not in this build")
-        }
+        Command::Check { file } => check(common, file.as_deref()),
+        Command::Explain { code } => explain(&code),
         Command::Own(own) => D::command(common, own),
     }
 }
@@ -83,9 +85,43 @@ fn print_json(value: &Value) {
     print(&format!("{value:#}\n"));
 }
 
+/// `check`: judges the whole file for all three daemons.
+fn check(common: &Common, file: Option<&Path>) -> anyhow::Result<Exit> {
+    let file = file.unwrap_or(&common.config);
+    let report = conf::load(file);
+    let unknown_node = common
+        .node
+        .as_deref()
+        .and_then(|node| report.unknown_node(node));
+    let problems: Vec<_> = report.problems.iter().chain(&unknown_node).collect();
+    let failed = report.has_errors() || unknown_node.is_some();
+    let judgement = render::judgement(&problems);
+    if common.json {
+        print_json(&json!({ "file": file, "problems": problems, "daemons": judgement }));
+    } else {
+        print(&report.render_all(problems.iter().copied(), colours(common)));
+        print(&render::check_summary(file, &judgement));
+    }
+    Ok(if failed { Exit::Config } else { Exit::Ok })
+}
+
+fn explain(code: &str) -> anyhow::Result<Exit> {
+    match conf::explain(code) {
+        Some(text) => {
+            print(&format!("{text}\n"));
+            Ok(Exit::Ok)
+        }
+        None => Err(Refused::new(
+            Exit::Usage,
+            format!("`{code}` is no code of a problem; they look like E0031 or W0007"),
+        )
+        .into()),
+    }
+}
+
 /// The file as the daemon must open it: absolute, since its working directory is another.
-fn absolute(file: PathBuf) -> Result<PathBuf, Refused> {
-    std::path::absolute(&file)
+pub(crate) fn absolute(file: &Path) -> Result<PathBuf, Refused> {
+    std::path::absolute(file)
         .map_err(|error| Refused::new(Exit::Usage, format!("{}: {error}", file.display())))
 }
 
@@ -101,7 +137,7 @@ impl Asking<'_> {
             None => self.client.get("/v1/plan"),
             Some(file) => self
                 .client
-                .post("/v1/plan", &json!({ "file": absolute(file)? })),
+                .post("/v1/plan", &json!({ "file": absolute(&file)? })),
         }?;
         let changes = self.show_answer(&answer, "would change")?;
         Ok(if changes { Exit::Changes } else { Exit::Ok })
@@ -110,6 +146,46 @@ impl Asking<'_> {
     fn reload(&self) -> anyhow::Result<Exit> {
         let answer = self.client.post("/v1/reload", &json!({}))?;
         self.show_answer(&answer, "changed")?;
+        Ok(Exit::Ok)
+    }
+
+    fn apply(
+        &self,
+        file: Option<PathBuf>,
+        confirm: Option<&str>,
+        yes: bool,
+    ) -> anyhow::Result<Exit> {
+        let file = file.map(|file| absolute(&file)).transpose()?;
+        if !yes {
+            let plan = self.client.post("/v1/plan", &json!({ "file": file }))?;
+            let plan: Answer = serde_json::from_value(plan)?;
+            complain(&render::answer(&plan, "would change", false));
+            agreed()?;
+        }
+        let answer = self
+            .client
+            .post("/v1/apply", &json!({ "file": file, "confirm": confirm }))?;
+        self.finish_change(&answer, "changed")
+    }
+
+    fn keep(&self, path: &str, verb: &str) -> anyhow::Result<Exit> {
+        let answer = self.client.post(path, &json!({}))?;
+        self.finish_change(&answer, verb)
+    }
+
+    /// Prints the result, and writes what the daemon may not write itself.
+    fn finish_change(&self, answer: &Value, verb: &str) -> anyhow::Result<Exit> {
+        self.show_answer(answer, verb)?;
+        let answer: Answer = serde_json::from_value(answer.clone())?;
+        for text in &answer.unwritten {
+            crate::file::replace(&text.path, text.text.as_bytes()).map_err(|error| {
+                let reason = format!(
+                    "the change runs, but neither the daemon nor you may write {} ({error}): the next start would read what is there now; write the file with the right to do so",
+                    text.path.display()
+                );
+                Refused::new(Exit::Refused, reason)
+            })?;
+        }
         Ok(Exit::Ok)
     }
 
@@ -228,6 +304,26 @@ impl Asking<'_> {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// Asks the operator.
+fn agreed() -> Result<(), Refused> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Refused::new(
+            Exit::Usage,
+            "there is no terminal to ask on: give --yes to apply without asking",
+        ));
+    }
+    complain("apply this? [y/N] ");
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    if read.is_ok() && matches!(line.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Refused::new(
+        Exit::Refused,
+        "not applied, nothing has changed",
+    ))
 }
 
 fn pause(time: Duration) -> anyhow::Result<()> {

@@ -41,6 +41,16 @@ impl Events {
     /// Reports an event: into the ring, and into the log at `info`. `fields` is a JSON object.
     pub fn emit(&self, event: &'static str, fields: Value) {
         tracing::info!(event, details = %fields);
+        self.keep(event, fields);
+    }
+
+    /// The same for what someone should look at: into the log at `warn`.
+    pub fn alert(&self, event: &'static str, fields: Value) {
+        tracing::warn!(event, details = %fields);
+        self.keep(event, fields);
+    }
+
+    fn keep(&self, event: &'static str, fields: Value) {
         let fields = match fields {
             Value::Object(fields) => fields,
             Value::Null => Map::new(),

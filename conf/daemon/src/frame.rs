@@ -15,11 +15,12 @@ use crate::client::ClientError;
 use crate::command;
 use crate::control::{Control, Refused};
 use crate::event::Events;
+use crate::live::trial;
 use crate::lock::RunLock;
 use crate::metrics::Metrics;
 use crate::server;
 pub use crate::server::Served;
-use crate::source::{self, Rejected};
+use crate::source::{self, Rejected, Share, Texts};
 use crate::{log, sys};
 
 /// The exit codes of all three daemons.
@@ -120,8 +121,20 @@ pub struct Context {
     /// Where the daemon reports what an operator or a program should be able to look up: `GET /v1/events`.
     pub events: Events,
     pub(crate) identity: Identity,
+    pub(crate) start: Start,
     pub(crate) metrics: Metrics,
     pub(crate) lock: Arc<RunLock>,
+}
+
+/// What the daemon starts with.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    /// The platform file, absolute.
+    pub(crate) config: PathBuf,
+    /// What was read.
+    pub(crate) texts: Arc<Texts>,
+    /// What the operator should know about it.
+    pub(crate) note: Option<String>,
 }
 
 /// What of a daemon is needed after its type is forgotten.
@@ -234,12 +247,12 @@ fn run<D: Daemon>(common: Common) -> anyhow::Result<()> {
     };
     let logging = log::start(common.log_level.as_deref())
         .map_err(|reason| Refused::new(Exit::Usage, reason))?;
-    let loaded = load(&common, identity)?;
     let (run_dir, state_dir) = (common.run_dir(D::NAME), common.state_dir(D::NAME));
     for folder in [&run_dir, &state_dir] {
         create(folder)?;
     }
     let lock = Arc::new(RunLock::take(&run_dir, D::NAME)?);
+    let (loaded, start) = load(&common, identity, &state_dir)?;
     let mut registry = prometheus_client::registry::Registry::default();
     logging.register(D::NAME, &mut registry);
     let metrics = Metrics::register(identity, &mut registry);
@@ -253,7 +266,7 @@ fn run<D: Daemon>(common: Common) -> anyhow::Result<()> {
         file = %common.config.display(),
         "starting"
     );
-    for warning in &loaded.warnings {
+    for warning in start.note.iter().chain(&loaded.warnings) {
         tracing::warn!("{warning}");
     }
     let context = Context {
@@ -264,6 +277,7 @@ fn run<D: Daemon>(common: Common) -> anyhow::Result<()> {
         registry: Arc::new(Mutex::new(registry)),
         events: Events::default(),
         identity,
+        start,
         metrics,
         lock,
     };
@@ -276,12 +290,31 @@ fn run<D: Daemon>(common: Common) -> anyhow::Result<()> {
     result
 }
 
-fn load(common: &Common, identity: Identity) -> anyhow::Result<Loaded> {
-    let names = node_names(common);
+/// The platform to begin with: the configured file, unless the daemon ended while one was on trial.
+fn load(common: &Common, identity: Identity, state_dir: &Path) -> anyhow::Result<(Loaded, Start)> {
+    let config = command::absolute(&common.config)?;
     let mut first = None;
-    for name in &names {
-        match source::load(&common.config, identity.tier, name) {
-            Ok(loaded) => return Ok(loaded),
+    for node in node_names(common) {
+        let share = Share {
+            tier: identity.tier,
+            node,
+        };
+        let result = match trial::unfinished(state_dir, &config, &share) {
+            Some(before) => before.map(|(loaded, texts, note)| (loaded, texts, Some(note))),
+            None => source::load(&config, &share).map(|(loaded, texts)| (loaded, texts, None)),
+        };
+        match result {
+            Ok((loaded, texts, note)) => {
+                let texts = Arc::new(texts);
+                return Ok((
+                    loaded,
+                    Start {
+                        config,
+                        texts,
+                        note,
+                    },
+                ));
+            }
             Err(rejected) => first = first.or(Some(rejected)),
         }
     }

@@ -11,6 +11,7 @@ pub mod control;
 pub mod event;
 mod file;
 pub mod frame;
+mod history;
 pub mod intent;
 mod live;
 mod lock;

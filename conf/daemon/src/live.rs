@@ -1,4 +1,8 @@
 //! SHELL: the platform that a daemon runs with, and the only way to change it: one change at a time, all or nothing.
+//!
+//! [`trial`] adds `apply`, `confirm` and `rollback` on top of `plan` and `reload` here.
+
+pub(crate) mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -10,11 +14,13 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::control::{Control, Refused};
 use crate::event::Events;
-use crate::frame::{Context, Exit, Identity, Loaded};
+use crate::frame::{Context, Exit, Loaded};
+use crate::history::History;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
-use crate::source::{self, Rejected};
+use crate::source::{self, Rejected, Share, Text, Texts};
 use crate::{clock, ready};
+use trial::Trial;
 
 /// Why a request came to nothing: a sentence with an exit code, and what is wrong with the file if that is the reason.
 #[derive(Debug, Clone)]
@@ -40,6 +46,12 @@ pub(crate) struct Answer {
     pub(crate) to_hash: String,
     pub(crate) plan: Plan,
     pub(crate) warnings: Vec<String>,
+    /// When the daemon returns by itself to what ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trial_until: Option<Timestamp>,
+    /// Files that the daemon may not write itself, and that must be written so that its next start agrees with what runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unwritten: Vec<Text>,
 }
 
 /// The last file that was refused.
@@ -55,18 +67,32 @@ pub(crate) struct Refusal {
 #[derive(Debug, Clone)]
 pub(crate) struct Current {
     pub(crate) loaded: Loaded,
+    pub(crate) texts: Arc<Texts>,
     pub(crate) file: PathBuf,
     pub(crate) taken: Timestamp,
     pub(crate) refusal: Option<Refusal>,
+    pub(crate) trial: Option<Trial>,
+    /// What became of the last trial or rollback, if someone should look at it.
+    pub(crate) note: Option<String>,
+}
+
+/// A platform that was read and accepted, not yet run.
+#[derive(Debug, Clone)]
+struct Candidate {
+    loaded: Loaded,
+    texts: Arc<Texts>,
+    file: PathBuf,
 }
 
 /// The running platform and how it changes.
 pub(crate) struct Live {
-    identity: Identity,
+    share: Share,
     config: PathBuf,
     control: Arc<dyn Control>,
     events: Events,
     metrics: Metrics,
+    history: History,
+    trial_file: PathBuf,
     turn: Mutex<()>,
     current: RwLock<Current>,
     changes: watch::Sender<Loaded>,
@@ -76,21 +102,31 @@ impl Live {
     /// The platform of `context` runs.
     pub(crate) fn new(context: &Context, control: Arc<dyn Control>) -> Self {
         let (changes, _) = watch::channel(context.loaded.clone());
-        Self {
-            identity: context.identity,
-            config: context.common.config.clone(),
+        let live = Self {
+            share: Share {
+                tier: context.identity.tier,
+                node: context.loaded.node.clone(),
+            },
+            config: context.start.config.clone(),
             control,
             events: context.events.clone(),
             metrics: context.metrics.clone(),
+            history: History::of(&context.state_dir),
+            trial_file: trial::path(&context.state_dir),
             turn: Mutex::new(()),
             current: RwLock::new(Current {
                 loaded: context.loaded.clone(),
-                file: context.common.config.clone(),
+                texts: Arc::clone(&context.start.texts),
+                file: context.start.config.clone(),
                 taken: clock::wall(),
                 refusal: None,
+                trial: None,
+                note: context.start.note.clone(),
             }),
             changes,
-        }
+        };
+        live.record(&context.start.texts);
+        live
     }
 
     /// What runs now.
@@ -107,22 +143,30 @@ impl Live {
     pub(crate) async fn plan(&self, file: Option<PathBuf>) -> Result<Answer, Failure> {
         let file = file.unwrap_or_else(|| self.config.clone());
         let _turn = self.turn().await?;
-        let new = self
+        let candidate = self
             .load(&file)
             .await
             .map_err(|rejected| invalid(&file, rejected))?;
         let from = self.current();
-        let plan = self.control.plan(&new).await;
-        Ok(answer(file, &from, &new, plan))
+        let plan = self.control.plan(&candidate.loaded).await;
+        Ok(answer(&from, &candidate, plan))
     }
 
     /// Changes to the configured file as it now is.
     pub(crate) async fn reload(&self, who: &str) -> Result<Answer, Failure> {
         let _turn = self.turn().await?;
+        self.no_trial()?;
         ready::reloading();
-        let result = self.change_to_file(&self.config, who).await;
+        let result = self.reload_in_turn(who).await;
         ready::ready(&self.line());
         result
+    }
+
+    async fn reload_in_turn(&self, who: &str) -> Result<Answer, Failure> {
+        let candidate = self.accept(&self.config, who).await?;
+        let answer = self.change_to(&candidate, who).await?;
+        self.record(&candidate.texts);
+        Ok(answer)
     }
 
     /// One line about what runs, for the service manager.
@@ -134,48 +178,52 @@ impl Live {
         )
     }
 
-    async fn change_to_file(&self, file: &Path, who: &str) -> Result<Answer, Failure> {
-        match self.load(file).await {
-            Ok(new) => self.change_to(new, file, who).await,
-            Err(rejected) => {
-                self.refuse(file, &rejected.summary, rejected.problems.clone(), who);
-                Err(invalid(file, rejected))
-            }
-        }
+    /// Reads a file that is meant to run; if it may not, that is remembered.
+    async fn accept(&self, file: &Path, who: &str) -> Result<Candidate, Failure> {
+        self.load(file).await.map_err(|rejected| {
+            self.refuse(file, &rejected.summary, rejected.problems.clone(), who);
+            invalid(file, rejected)
+        })
     }
 
-    async fn change_to(&self, new: Loaded, file: &Path, who: &str) -> Result<Answer, Failure> {
+    /// Makes the daemon run it.
+    async fn change_to(&self, candidate: &Candidate, who: &str) -> Result<Answer, Failure> {
         let from = self.current();
-        match self.control.reload(new.clone()).await {
+        match self.control.reload(candidate.loaded.clone()).await {
             Ok(plan) => {
-                self.take(new.clone(), file, who, &plan);
-                Ok(answer(file.to_owned(), &from, &new, plan))
+                self.take(candidate, who, &plan);
+                Ok(answer(&from, candidate, plan))
             }
             Err(refused) => {
-                self.refuse(file, &refused.reason, Vec::new(), who);
+                self.refuse(&candidate.file, &refused.reason, Vec::new(), who);
                 Err(refused.into())
             }
         }
     }
 
-    fn take(&self, new: Loaded, file: &Path, who: &str, plan: &Plan) {
-        self.metrics.taken(&new.hash);
+    fn take(&self, new: &Candidate, who: &str, plan: &Plan) {
+        self.metrics.taken(&new.loaded.hash);
         self.events.emit(
             "config.loaded",
-            json!({ "file": file, "hash": new.hash, "by": who, "changes": plan.steps.len(), "warnings": new.warnings.len() }),
+            json!({
+                "file": new.file, "hash": new.loaded.hash, "by": who,
+                "changes": plan.steps.len(), "warnings": new.loaded.warnings.len(),
+            }),
         );
         let mut current = self.write();
-        current.loaded = new.clone();
-        current.file = file.to_owned();
+        current.loaded = new.loaded.clone();
+        current.texts = Arc::clone(&new.texts);
+        current.file = new.file.clone();
         current.taken = clock::wall();
         current.refusal = None;
+        current.note = None;
         drop(current);
-        self.changes.send_replace(new);
+        self.changes.send_replace(new.loaded.clone());
     }
 
     fn refuse(&self, file: &Path, reason: &str, problems: Vec<Value>, who: &str) {
         self.metrics.refused();
-        self.events.emit(
+        self.events.alert(
             "config.rejected",
             json!({ "file": file, "by": who, "reason": reason, "problems": problems.len() }),
         );
@@ -187,18 +235,24 @@ impl Live {
         });
     }
 
-    async fn load(&self, file: &Path) -> Result<Loaded, Rejected> {
-        let (file, tier) = (file.to_owned(), self.identity.tier);
-        let node = self.read().loaded.node.clone();
-        tokio::task::spawn_blocking(move || source::load(&file, tier, &node))
-            .await
-            .unwrap_or_else(|error| {
-                Err(Rejected {
-                    summary: format!("reading the file ended in a defect of this program: {error}"),
-                    rendered: String::new(),
-                    problems: Vec::new(),
-                })
+    /// Keeps these files for a rollback. Without them the daemon works all the same.
+    fn record(&self, texts: &Texts) {
+        if let Err(error) = self.history.record(texts) {
+            tracing::warn!(%error, "the platform file could not be kept for a rollback; check the state folder");
+        }
+    }
+
+    async fn load(&self, file: &Path) -> Result<Candidate, Rejected> {
+        let (file, share) = (file.to_owned(), self.share.clone());
+        blocking(move || {
+            let (loaded, texts) = source::load(&file, &share)?;
+            Ok(Candidate {
+                loaded,
+                texts: Arc::new(texts),
+                file,
             })
+        })
+        .await
     }
 
     /// Waits for the change that is under way, if there is one.
@@ -223,6 +277,21 @@ impl Live {
     }
 }
 
+/// Reads and judges on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Rejected> + Send + 'static,
+) -> Result<T, Rejected> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(Rejected {
+                summary: format!("reading the file ended in a defect of this program: {error}"),
+                rendered: String::new(),
+                problems: Vec::new(),
+            })
+        })
+}
+
 fn invalid(file: &Path, rejected: Rejected) -> Failure {
     Failure {
         refused: Refused::new(
@@ -233,12 +302,14 @@ fn invalid(file: &Path, rejected: Rejected) -> Failure {
     }
 }
 
-fn answer(file: PathBuf, from: &Current, new: &Loaded, plan: Plan) -> Answer {
+fn answer(from: &Current, candidate: &Candidate, plan: Plan) -> Answer {
     Answer {
-        file,
+        file: candidate.file.clone(),
         from_hash: from.loaded.hash.clone(),
-        to_hash: new.hash.clone(),
+        to_hash: candidate.loaded.hash.clone(),
         plan,
-        warnings: new.warnings.clone(),
+        warnings: candidate.loaded.warnings.clone(),
+        trial_until: None,
+        unwritten: Vec::new(),
     }
 }

@@ -30,6 +30,7 @@ pub(crate) async fn envelope(shared: &Shared) -> Value {
         "intents": shared.operator.list(),
         "warnings": warnings(shared, &current),
         "refused": current.refusal,
+        "trial": current.trial,
         "data": data,
     })
 }
@@ -50,9 +51,19 @@ fn warnings(shared: &Shared, current: &Current) -> Vec<String> {
             refusal.at, current.loaded.hash, refusal.reason
         )
     });
+    let trial = current.trial.as_ref().map(|trial| {
+        format!(
+            "{} is on trial until {:.0} (by {}): `confirm` keeps it",
+            trial.file.display(),
+            trial.until,
+            trial.by
+        )
+    });
     let store = shared.operator.warning().map(str::to_owned);
-    refused
+    trial
         .into_iter()
+        .chain(refused)
+        .chain(current.note.clone())
         .chain(store)
         .chain(shared.monitor.warning())
         .chain(current.loaded.warnings.iter().cloned())

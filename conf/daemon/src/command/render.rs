@@ -1,14 +1,55 @@
 //! CORE: answers of the daemon as text for a terminal of 80 columns, warnings first.
 
 use std::fmt::Write;
+use std::path::Path;
 
-use serde_json::Value;
+use conf::{Problem, Severity, Tier};
+use serde_json::{Value, json};
 
 use crate::live::Answer;
 use crate::plan::{Plan, PlanAction};
 
 /// Width of the terminal that everything fits on.
 pub(super) const COLUMNS: usize = 80;
+
+const DAEMONS: [(&str, Tier); 3] = [
+    ("vrrpd", Tier::Failover),
+    ("director", Tier::Layer4),
+    ("edge", Tier::Layer7),
+];
+
+/// Which daemon would take the file, and for how many errors it would not.
+pub(super) fn judgement(problems: &[&Problem]) -> Value {
+    let of = |tier: Tier| {
+        let errors = problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error && problem.tiers.contains(&tier))
+            .count();
+        json!({ "takes": errors == 0, "errors": errors })
+    };
+    Value::Object(
+        DAEMONS
+            .iter()
+            .map(|(name, tier)| ((*name).to_owned(), of(*tier)))
+            .collect(),
+    )
+}
+
+/// The last lines of `check`: what each daemon would do.
+pub(super) fn check_summary(file: &Path, judgement: &Value) -> String {
+    let mut text = format!("{}:\n", file.display());
+    for (name, _) in DAEMONS {
+        let line = match judgement[name]["errors"].as_u64().unwrap_or(0) {
+            0 => "would take it".to_owned(),
+            errors => format!(
+                "would refuse it ({})",
+                count(usize::try_from(errors).unwrap_or(usize::MAX), "error")
+            ),
+        };
+        let _ = writeln!(text, "  {name:<9} {line}");
+    }
+    text
+}
 
 fn count(number: usize, what: &str) -> String {
     match number {
@@ -30,6 +71,12 @@ pub(super) fn answer(answer: &Answer, verb: &str, colours: bool) -> String {
         .iter()
         .filter(|step| step.disruptive)
         .count();
+    if let Some(until) = answer.trial_until {
+        let _ = writeln!(
+            text,
+            "on trial until {until:.0}: `confirm` keeps it, else what ran before comes back"
+        );
+    }
     let _ = match (answer.plan.is_empty(), answer.from_hash == answer.to_hash) {
         (true, true) => writeln!(
             text,
@@ -206,8 +253,6 @@ fn wrapped(head: &str, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::plan::PlanStep;
 
@@ -240,6 +285,8 @@ mod tests {
                     order: vec!["first the backup".to_owned()],
                 },
                 warnings: vec![],
+                trial_until: None,
+                unwritten: vec![],
             },
             "would change",
             false,

@@ -10,6 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use conf::unit::Interval;
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
@@ -47,6 +48,9 @@ pub(super) fn changing(shared: &Arc<Shared>, more: Router) -> Router {
     reading_routes()
         .route("/v1/plan", post(plan_file))
         .route("/v1/reload", post(reload))
+        .route("/v1/apply", post(apply))
+        .route("/v1/confirm", post(confirm))
+        .route("/v1/rollback", post(rollback))
         .route("/v1/intents", post(set_intent))
         .route("/v1/intents/withdraw", post(withdraw_intent))
         .with_state(Arc::clone(shared))
@@ -354,6 +358,63 @@ async fn reload(
     let Nothing {} = decode(body).await?;
     let who = actor(&peer, &headers);
     finish(async move { Ok(Json(shared.live.reload(&who).await?).into_response()) }).await
+}
+
+/// Which file, and how long on trial.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApplyWish {
+    file: Option<PathBuf>,
+    /// Such as `5m`.
+    confirm: Option<String>,
+}
+
+async fn apply(
+    State(shared): Context,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Error> {
+    let wish: ApplyWish = decode(body).await?;
+    let confirm = match wish.confirm.as_deref().map(str::parse::<Interval>) {
+        None => None,
+        Some(Ok(time)) if !time.is_zero() => Some(time.as_duration()),
+        Some(Ok(_)) => {
+            return Err(
+                Refused::new(Exit::Usage, "the time to confirm must be longer than zero").into(),
+            );
+        }
+        Some(Err(error)) => {
+            return Err(Refused::new(Exit::Usage, format!("the time to confirm: {error}")).into());
+        }
+    };
+    let who = actor(&peer, &headers);
+    finish(
+        async move { Ok(Json(shared.live.apply(wish.file, confirm, &who).await?).into_response()) },
+    )
+    .await
+}
+
+async fn confirm(
+    State(shared): Context,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Error> {
+    let Nothing {} = decode(body).await?;
+    let who = actor(&peer, &headers);
+    finish(async move { Ok(Json(shared.live.confirm(&who).await?).into_response()) }).await
+}
+
+async fn rollback(
+    State(shared): Context,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Error> {
+    let Nothing {} = decode(body).await?;
+    let who = actor(&peer, &headers);
+    finish(async move { Ok(Json(shared.live.rollback(&who).await?).into_response()) }).await
 }
 
 async fn set_intent(
