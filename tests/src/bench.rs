@@ -1,0 +1,24 @@
+//! Benchmarks: edge beside packaged nginx and HAProxy, same origin, same load, one worker each.
+//!
+//! ```text
+//! cli ── rounds (interleaved) ─┬─ edge  processor time per proxied request
+//!                              └─ idle  memory per idle keep-alive connection
+//!        proxy  starts a subject with a configuration of its own     usage   reads /proc of its processes
+//!        load   keep-alive clients, a fixed number of requests       origin  the application server
+//!        series, report  medians, spread, ratios; table or JSON
+//! ```
+//!
+//! What counts is the ratio of two subjects in the same round: absolute figures move with the machine and with what else runs on it.
+//! Everything is on loopback. Driven by the binary `bench`, which the script `tests/bench` builds and starts.
+
+pub mod cli;
+pub mod edge;
+pub mod idle;
+pub mod load;
+pub mod origin;
+pub mod pin;
+pub mod proxy;
+pub mod report;
+pub mod rounds;
+pub mod series;
+pub mod usage;
