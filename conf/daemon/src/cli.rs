@@ -111,3 +111,20 @@ pub(crate) struct Reason {
     #[arg(long = "for", value_name = "TIME")]
     pub(crate) lasting: Option<String>,
 }
+
+/// Takes the common options out of the arguments of `why`, which clap leaves alone because each daemon has its own there.
+pub(crate) fn take_common(common: &Common, args: Vec<String>) -> (Common, Vec<String>) {
+    let mut common = common.clone();
+    let mut rest = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        match arg.split_once('=') {
+            Some(("--run-dir", folder)) => common.run_dir = Some(PathBuf::from(folder)),
+            None if arg == "--run-dir" => common.run_dir = args.next().map(PathBuf::from),
+            None if arg == "--json" => common.json = true,
+            None if arg == "--no-color" => common.no_color = true,
+            _ => rest.push(arg),
+        }
+    }
+    (common, rest)
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::{Command, Reason};
+use crate::cli::{self, Command, Reason};
 use crate::client::{Client, ClientError, percent_encode};
 use crate::control::Refused;
 use crate::frame::{Common, Daemon, Exit};
@@ -59,7 +59,15 @@ pub(crate) fn execute<D: Daemon>(
         }
         Command::Hold { reason } => asking.intend("this", "hold", None, &reason),
         Command::Unhold => asking.withdraw("this", "hold"),
-        Command::Why { args } => asking.why(&args),
+        Command::Why { args } => {
+            let (common, args) = cli::take_common(common, args);
+            let client = Client::new(&common, D::NAME);
+            let asking = Asking {
+                common: &common,
+                client: &client,
+            };
+            asking.why(&args)
+        }
         Command::Check { file } => check(common, file.as_deref()),
         Command::Explain { code } => explain(&code),
         Command::Own(own) => D::command(common, own),
