@@ -1,0 +1,759 @@
+//! CORE: one virtual router: the state machine of RFC 9568 section 6.4, with the fault and hold-back rules of this platform.
+//!
+//! Input goes in with its time ([`Router::handle`], [`Router::handle_timeout`]), actions come out ([`Router::poll_action`]), and
+//! [`Router::poll_timeout`] says when to come back. It sends nothing, reads no clock and knows no director; `driver` (or a test) drives it.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod announce;
+pub mod timers;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use conf::Moment;
+use conf::platform::Preempt;
+use serde::Serialize;
+
+use crate::event::{Action, Input, Link, Standing, StateName, Why, YIELDING, Yield};
+use crate::packet::Advert;
+use announce::{Announcer, Pace};
+use timers::{active_down_interval, peers_down_interval, skew_time};
+
+/// The priority of the node that owns the addresses: nothing lowers it.
+pub const OWNER: u8 = 255;
+/// How long a node leaves the VIP to others after its own interface refused the addresses.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+/// Senders that are remembered for the status.
+const PEERS: usize = 16;
+
+/// What the platform file says about a virtual router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The virtual router identifier.
+    pub vrid: u8,
+    /// Time between two adverts in centiseconds.
+    pub interval: u16,
+    /// The advertised addresses.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Addresses that move along without being advertised; announced like the others.
+    pub unadvertised: Vec<Ipv4Addr>,
+    /// Whether a lower master is replaced.
+    pub preempt: Preempt,
+    /// How long the protocol keeps silent after the start.
+    pub startup_delay: Duration,
+    /// When addresses are announced.
+    pub pace: Pace,
+    /// Whether there is another node that could hold the addresses: without one, leaving them to others makes no sense.
+    pub has_peers: bool,
+}
+
+impl Config {
+    fn own_interval(&self) -> Duration {
+        Duration::from_millis(u64::from(self.interval) * 10)
+    }
+}
+
+/// Where a virtual router is.
+///
+/// ```text
+///                     start, link up, startup delay over
+///        ┌────────────┐ priority < 255  ┌─────────────────────────┐
+///   ────▶│ Initialize ├────────────────▶│ Backup                  │
+///        │ (or Fault: │◀────────────────┤ listens, Down timer runs│
+///        │  link down,│ stop, link down └───┬─────────────────────┘
+///        │ no address)│   Down timer fires: │        ▲ better advert, overslept,
+///        └─┬──────────┘ advert first, then  │        │ yields (priority 0 first):
+///          │ ▲           hold the addresses ▼        │ addresses away
+///          │ │                 ┌─────────────────────┴───┐
+///          │ │ stop, link down:│ Master                  │
+///          │ └─────────────────┤ addresses: Pending ─▶ Up│ acknowledged: announce (GARP)
+///          └──────────────────▶│ sends adverts in both   │
+///            priority 255      └─────────────────────────┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not taking part.
+    Initialize,
+    /// Listens for the master.
+    Backup,
+    /// Sends adverts and holds the addresses.
+    Master {
+        /// Whether the kernel has them.
+        addresses: Addresses,
+    },
+}
+
+/// Whether the addresses of a master are on their interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Addresses {
+    /// Asked for: adverts go out, announcements do not (they would draw traffic to nowhere).
+    Pending,
+    /// There: announced.
+    Up,
+}
+
+/// What is counted per virtual router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Counters {
+    /// Adverts sent.
+    pub adverts_sent: u64,
+    /// Valid adverts received.
+    pub adverts_received: u64,
+    /// Of these, with priority 0.
+    pub priority_zero_received: u64,
+    /// Adverts of priority 0 sent.
+    pub priority_zero_sent: u64,
+    /// Changes of state.
+    pub transitions: u64,
+    /// Times it became master.
+    pub became_master: u64,
+    /// Adverts whose address list differs from ours: counted, never dropped.
+    pub address_mismatch: u64,
+    /// Adverts whose interval differs from ours: adopted by a backup, never dropped.
+    pub interval_mismatch: u64,
+    /// Adverts with our own source address: a loop, or a second node with our address.
+    pub own_source: u64,
+    /// Adverts of others while we were master: two masters for a moment.
+    pub second_master: u64,
+    /// Times this process slept for too long.
+    pub overslept: u64,
+    /// Times the interface refused the addresses.
+    pub addresses_refused: u64,
+}
+
+/// Another sender of adverts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its last priority.
+    pub priority: u8,
+    /// Its interval in centiseconds.
+    pub interval: u16,
+    /// When its last advert arrived.
+    pub heard: Moment,
+}
+
+/// What the Down timer counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Down {
+    /// The master's last advert (or the start): Active_Down_Interval.
+    Heard(Moment),
+    /// The master's last word: Skew_Time.
+    Stopped(Moment, Ipv4Addr),
+}
+
+/// One virtual router.
+#[derive(Debug, Clone)]
+pub struct Router {
+    config: Config,
+    state: State,
+    since: Moment,
+    why: Why,
+    running: bool,
+    start_at: Moment,
+    link: Link,
+    standing: Standing,
+    refused_until: Option<Moment>,
+    refusal: Option<String>,
+    /// Active_Adver_Interval: our own, or the master's while Backup.
+    active_interval: Duration,
+    down: Down,
+    /// The lower master that we may preempt, and since when it is heard.
+    lower: Option<(Moment, Ipv4Addr, u8)>,
+    /// Backup, but the addresses are still here: after a crash, or after oversleeping.
+    lingering: bool,
+    advertise_at: Moment,
+    advertised: Moment,
+    replied: Moment,
+    generation: u64,
+    announcer: Announcer,
+    counters: Counters,
+    peers: BTreeMap<Ipv4Addr, Peer>,
+    actions: VecDeque<Action>,
+}
+
+impl Router {
+    /// A virtual router that does nothing until it is started and knows its interface.
+    pub fn new(config: Config, standing: Standing, now: Moment) -> Router {
+        Router {
+            active_interval: config.own_interval(),
+            config,
+            state: State::Initialize,
+            since: now,
+            why: Why::Started,
+            running: false,
+            start_at: now,
+            link: Link::default(),
+            standing,
+            refused_until: None,
+            refusal: None,
+            down: Down::Heard(now),
+            lower: None,
+            lingering: false,
+            advertise_at: Moment::NEVER,
+            advertised: now,
+            replied: Moment::ZERO,
+            generation: 0,
+            announcer: Announcer::default(),
+            counters: Counters::default(),
+            peers: BTreeMap::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, input: Input, now: Moment) {
+        match input {
+            Input::Start { holding } => self.handle_start(holding, now),
+            Input::Stop => self.handle_stop(now),
+            Input::Link(link) => self.handle_link(link, now),
+            Input::Standing(standing) => self.handle_standing(standing, now),
+            Input::Advert {
+                source,
+                advert,
+                arrived,
+            } => self.handle_advert(source, &advert, arrived.min(now), now),
+            Input::AddressesUp { generation } => self.handle_addresses_up(generation, now),
+            Input::AddressesRefused { generation, reason } => {
+                self.handle_addresses_refused(generation, reason, now);
+            }
+        }
+    }
+
+    /// Lets due timers fire.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        if self.refused_until.is_some_and(|until| until <= now) {
+            self.refused_until = None;
+            self.refusal = None;
+        }
+        match self.state {
+            State::Initialize => self.enter(now),
+            State::Backup => {
+                let deadline = self.down_deadline();
+                if deadline <= now {
+                    self.handle_down_timer(deadline, now);
+                }
+            }
+            State::Master { .. } => {
+                if !self.handle_overslept(now) && self.advertise_at <= now {
+                    self.advertise(self.priority(), now);
+                }
+            }
+        }
+        self.announce(now);
+    }
+
+    /// The next action, if there is one; call it until there is none after every input.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Router::handle_timeout`] has something to do, and what.
+    pub fn poll_timeout(&self) -> Option<(Moment, &'static str)> {
+        let protocol = match self.state {
+            State::Initialize if self.running && self.fault().is_none() => {
+                Some((self.start_at, "startup delay"))
+            }
+            State::Initialize => None,
+            State::Backup => Some((self.down_deadline(), "Active_Down_Timer")),
+            State::Master { .. } => Some((self.advertise_at, "Adver_Timer")),
+        };
+        let announce = self.announcer.poll_timeout().map(|at| (at, "announcement"));
+        let refused = self.refused_until.map(|at| (at, "refused addresses"));
+        [protocol, announce, refused].into_iter().flatten().min()
+    }
+
+    /// Takes a new configuration in place; whatever can go on goes on. The virtual router id stays: another id is another router.
+    pub fn reconfigure(&mut self, config: Config, now: Moment) {
+        let moved = config.addresses != self.config.addresses
+            || config.unadvertised != self.config.unadvertised;
+        let interval = config.interval != self.config.interval;
+        self.config = config;
+        match self.state {
+            State::Master { .. } => {
+                self.active_interval = self.config.own_interval();
+                if moved {
+                    self.announcer.end();
+                    self.hold(true);
+                    self.state = State::Master {
+                        addresses: Addresses::Pending,
+                    };
+                }
+                if moved || interval {
+                    self.advertise(self.priority(), now);
+                }
+            }
+            State::Backup if moved && self.lingering => self.hold(true),
+            State::Backup | State::Initialize => {}
+        }
+    }
+
+    /// The advert that [`Action::Advertise`] asks for.
+    pub fn advert(&self, priority: u8) -> Advert {
+        Advert {
+            vrid: self.config.vrid,
+            priority,
+            interval: self.config.interval,
+            addresses: self.config.addresses.clone(),
+        }
+    }
+
+    fn handle_start(&mut self, holding: bool, now: Moment) {
+        if self.running {
+            return;
+        }
+        self.running = true;
+        self.start_at = now + self.config.startup_delay;
+        if holding {
+            self.lingering = true;
+            self.hold(true);
+        }
+        if let Some(fault) = self.fault() {
+            self.enter_state(State::Initialize, fault, now);
+        }
+        self.enter(now);
+    }
+
+    fn handle_stop(&mut self, now: Moment) {
+        if !self.running {
+            return;
+        }
+        if let State::Master { .. } = self.state {
+            self.advertise(0, now);
+        }
+        self.running = false;
+        self.leave(State::Initialize, Why::Stopped, now);
+    }
+
+    fn handle_link(&mut self, link: Link, now: Moment) {
+        self.link = link;
+        if !self.running {
+            return;
+        }
+        match (self.fault(), self.state) {
+            (None, State::Initialize) => {
+                if self.why != Why::Started {
+                    self.why = Why::LinkUp;
+                }
+                self.enter(now);
+            }
+            (Some(fault), State::Master { .. }) => {
+                // It reaches nobody if the cable is out, and saves the others their wait if only our address is gone.
+                self.advertise(0, now);
+                self.leave(State::Initialize, fault, now);
+            }
+            (Some(fault), State::Backup) => self.leave(State::Initialize, fault, now),
+            (Some(fault), State::Initialize) if self.why != fault => {
+                self.enter_state(State::Initialize, fault, now);
+            }
+            (Some(_), State::Initialize) | (None, State::Backup | State::Master { .. }) => {}
+        }
+    }
+
+    fn handle_standing(&mut self, standing: Standing, now: Moment) {
+        let before = self.priority();
+        self.standing = standing;
+        let State::Master { .. } = self.state else {
+            return;
+        };
+        if self.handle_overslept(now) || self.handle_yield(before, now) {
+            return;
+        }
+        if self.priority() != before {
+            self.advertise(self.priority(), now);
+        }
+    }
+
+    fn handle_addresses_up(&mut self, generation: u64, now: Moment) {
+        let pending = State::Master {
+            addresses: Addresses::Pending,
+        };
+        if self.state == pending && generation == self.generation {
+            self.state = State::Master {
+                addresses: Addresses::Up,
+            };
+            self.announcer.begin(self.config.pace, now);
+            self.announce(now);
+        }
+    }
+
+    fn handle_addresses_refused(&mut self, generation: u64, reason: String, now: Moment) {
+        if generation != self.generation {
+            return;
+        }
+        let before = self.priority();
+        self.counters.addresses_refused += 1;
+        self.refused_until = Some(now + REFUSED_FOR);
+        self.refusal = Some(reason);
+        if let State::Master { .. } = self.state {
+            self.handle_yield(before, now);
+        }
+    }
+
+    fn handle_advert(&mut self, source: Ipv4Addr, advert: &Advert, arrived: Moment, now: Moment) {
+        if !self.running || self.state == State::Initialize {
+            return;
+        }
+        if Some(source) == self.link.primary {
+            self.counters.own_source += 1;
+            return;
+        }
+        self.note(source, advert, arrived);
+        if let State::Master { .. } = self.state {
+            // It must be Backup before it answers: the sender may have taken over long ago.
+            self.handle_overslept(now);
+        }
+        match self.state {
+            State::Initialize => {}
+            State::Backup => self.handle_advert_as_backup(source, advert, arrived),
+            State::Master { .. } => self.handle_advert_as_master(source, advert, arrived, now),
+        }
+    }
+
+    fn handle_advert_as_backup(&mut self, source: Ipv4Addr, advert: &Advert, arrived: Moment) {
+        if advert.priority == 0 {
+            self.down = Down::Stopped(arrived, source);
+            return;
+        }
+        if self.lingering {
+            // A peer holds the addresses: two holders would answer for them.
+            self.lingering = false;
+            self.hold(false);
+        }
+        if advert.priority >= self.priority() {
+            self.lower = None;
+        } else {
+            let since = self.lower.map_or(arrived, |(since, _, _)| since);
+            self.lower = Some((since, source, advert.priority));
+            if self.may_preempt(advert.priority, since, arrived) {
+                return;
+            }
+        }
+        self.active_interval = advert.interval();
+        self.down = Down::Heard(arrived);
+    }
+
+    fn handle_advert_as_master(
+        &mut self,
+        source: Ipv4Addr,
+        advert: &Advert,
+        arrived: Moment,
+        now: Moment,
+    ) {
+        if advert.priority == 0 {
+            self.advertise(self.priority(), now);
+            return;
+        }
+        self.counters.second_master += 1;
+        let own = self.priority();
+        let tie_lost = advert.priority == own && self.link.primary.is_none_or(|own| source > own);
+        if advert.priority > own || tie_lost {
+            // One last advert makes the winner announce the addresses again, after our last announcement.
+            self.advertise(own, now);
+            let better = Why::Better {
+                peer: source,
+                priority: advert.priority,
+            };
+            self.leave(State::Backup, better, now);
+            self.active_interval = advert.interval();
+            self.down = Down::Heard(arrived);
+        } else {
+            // RFC 9568 section 6.4.3: assert at once. Bounded, so that a flood of adverts is not answered by another.
+            if now.since(self.replied) >= self.config.own_interval() / 4 {
+                self.replied = now;
+                self.advertise(own, now);
+            }
+            self.announcer.again(now);
+        }
+    }
+
+    /// A master that must leave the VIP to others does so; true if it did.
+    fn handle_yield(&mut self, before: u8, now: Moment) -> bool {
+        let Some(reason) = self.yields() else {
+            return false;
+        };
+        // Only when it begins: a master that took over because nobody else was there goes on.
+        if self.priority() >= before || !self.config.has_peers {
+            return false;
+        }
+        self.advertise(0, now);
+        self.leave(State::Backup, Why::Yielded { reason }, now);
+        true
+    }
+
+    /// A master whose peers must have taken over meanwhile becomes Backup before it sends anything; true if it did.
+    fn handle_overslept(&mut self, now: Moment) -> bool {
+        let slept = now.since(self.advertised) >= peers_down_interval(self.active_interval);
+        if !slept || self.priority() == OWNER {
+            return false;
+        }
+        self.counters.overslept += 1;
+        self.announcer.end();
+        // The addresses stay until a peer is heard: if there is none, nothing was lost.
+        self.lingering = true;
+        self.enter_state(State::Backup, Why::Overslept, now);
+        self.listen(now);
+        true
+    }
+
+    fn handle_down_timer(&mut self, deadline: Moment, now: Moment) {
+        let late = now.since(deadline) >= peers_down_interval(self.active_interval);
+        if late {
+            // This process slept: what it did not hear proves nothing. One more interval of listening.
+            self.counters.overslept += 1;
+            self.listen(now);
+            return;
+        }
+        let why = match (self.down, self.lower) {
+            (Down::Stopped(_, peer), _) => Why::MasterStopped { peer },
+            (Down::Heard(_), Some((_, peer, priority))) => Why::Preempted { peer, priority },
+            (Down::Heard(_), None) => Why::MasterSilent,
+        };
+        self.become_master(why, now);
+    }
+
+    /// Leaves Initialize if everything that it waits for is there.
+    fn enter(&mut self, now: Moment) {
+        if !self.running || self.fault().is_some() || now < self.start_at {
+            return;
+        }
+        if self.priority() == OWNER {
+            self.become_master(Why::Owner, now);
+        } else {
+            let why = if self.why == Why::LinkUp {
+                Why::LinkUp
+            } else {
+                Why::Started
+            };
+            self.enter_state(State::Backup, why, now);
+            self.listen(now);
+        }
+    }
+
+    fn become_master(&mut self, why: Why, now: Moment) {
+        self.enter_state(
+            State::Master {
+                addresses: Addresses::Pending,
+            },
+            why,
+            now,
+        );
+        self.counters.became_master += 1;
+        self.lower = None;
+        self.lingering = false;
+        self.active_interval = self.config.own_interval();
+        // The advert comes first, so that the old master has dropped the addresses before we announce them.
+        self.advertise(self.priority(), now);
+        self.hold(true);
+    }
+
+    /// Gives the addresses away and enters `state`.
+    fn leave(&mut self, state: State, why: Why, now: Moment) {
+        let held = self.lingering || matches!(self.state, State::Master { .. });
+        self.announcer.end();
+        self.lingering = false;
+        self.lower = None;
+        self.enter_state(state, why, now);
+        self.listen(now);
+        if held {
+            self.hold(false);
+        }
+    }
+
+    /// Arms the Down timer with our own interval.
+    fn listen(&mut self, now: Moment) {
+        self.active_interval = self.config.own_interval();
+        self.down = Down::Heard(now);
+        self.lower = None;
+    }
+
+    fn enter_state(&mut self, state: State, why: Why, now: Moment) {
+        let from = self.name();
+        self.state = state;
+        self.why = why;
+        self.since = now;
+        let to = self.name();
+        if from != to {
+            self.counters.transitions += 1;
+            self.actions.push_back(Action::Transition { from, to, why });
+        }
+    }
+
+    fn advertise(&mut self, priority: u8, now: Moment) {
+        self.counters.adverts_sent += 1;
+        self.counters.priority_zero_sent += u64::from(priority == 0);
+        // In step with the schedule while it is kept, so that adverts do not drift by the latency of each wake.
+        let interval = self.config.own_interval();
+        let next = self.advertise_at + interval;
+        self.advertise_at = if self.advertise_at <= now && next > now {
+            next
+        } else {
+            now + interval
+        };
+        self.advertised = now;
+        self.actions.push_back(Action::Advertise { priority });
+    }
+
+    fn hold(&mut self, hold: bool) {
+        self.generation += 1;
+        self.actions.push_back(Action::Hold {
+            hold,
+            generation: self.generation,
+        });
+    }
+
+    fn announce(&mut self, now: Moment) {
+        if self.announcer.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        let all: Vec<Ipv4Addr> = [&self.config.addresses[..], &self.config.unadvertised].concat();
+        let addresses = self.announcer.poll(self.config.pace, &all, now);
+        if !addresses.is_empty() {
+            self.actions.push_back(Action::Announce { addresses });
+        }
+    }
+
+    fn note(&mut self, source: Ipv4Addr, advert: &Advert, arrived: Moment) {
+        self.counters.adverts_received += 1;
+        self.counters.priority_zero_received += u64::from(advert.priority == 0);
+        self.counters.address_mismatch += u64::from(!same(&advert.addresses, &self.config.addresses));
+        self.counters.interval_mismatch += u64::from(advert.interval != self.config.interval);
+        let peer = Peer {
+            priority: advert.priority,
+            interval: advert.interval,
+            heard: arrived,
+        };
+        if self.peers.len() >= PEERS && !self.peers.contains_key(&source) {
+            let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.heard);
+            if let Some(oldest) = oldest.map(|(address, _)| *address) {
+                self.peers.remove(&oldest);
+            }
+        }
+        self.peers.insert(source, peer);
+    }
+
+    fn may_preempt(&self, priority: u8, since: Moment, arrived: Moment) -> bool {
+        if priority <= YIELDING {
+            return true;
+        }
+        match self.config.preempt {
+            Preempt::Never => false,
+            Preempt::After(delay) => arrived.since(since) >= delay.as_duration(),
+        }
+    }
+
+    fn fault(&self) -> Option<Why> {
+        if !self.link.up {
+            Some(Why::LinkDown)
+        } else if self.link.primary.is_none() {
+            Some(Why::NoAddress)
+        } else {
+            None
+        }
+    }
+
+    fn down_deadline(&self) -> Moment {
+        match self.down {
+            Down::Heard(at) => at + active_down_interval(self.active_interval, self.priority()),
+            Down::Stopped(at, _) => at + skew_time(self.active_interval, self.priority()),
+        }
+    }
+
+    /// Why it leaves the VIP to others at this moment.
+    pub fn yields(&self) -> Option<Yield> {
+        let refused = self.refused_until.map(|_| Yield::AddressesRefused);
+        // In the order of how little they can do.
+        match self.standing.yields {
+            Some(Yield::TableMissing) => Some(Yield::TableMissing),
+            other => refused.or(other),
+        }
+    }
+
+    /// The priority it sends and compares with.
+    pub fn priority(&self) -> u8 {
+        match self.yields() {
+            Some(reason) => reason.priority(),
+            None => self.standing.priority.max(1),
+        }
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Its state by name; a fault is Initialize with a reason that can go away by itself.
+    pub fn name(&self) -> StateName {
+        match self.state {
+            State::Initialize => match self.why {
+                Why::LinkDown | Why::NoAddress => StateName::Fault,
+                Why::Started
+                | Why::Stopped
+                | Why::Owner
+                | Why::LinkUp
+                | Why::MasterSilent
+                | Why::MasterStopped { .. }
+                | Why::Preempted { .. }
+                | Why::Better { .. }
+                | Why::Overslept
+                | Why::Yielded { .. } => StateName::Initialize,
+            },
+            State::Backup => StateName::Backup,
+            State::Master { .. } => StateName::Master,
+        }
+    }
+
+    /// Since when it is in its state.
+    pub fn since(&self) -> Moment {
+        self.since
+    }
+
+    /// Why it is in its state.
+    pub fn why(&self) -> Why {
+        self.why
+    }
+
+    /// Whether the addresses are kept although it is Backup, until a peer is heard.
+    pub fn is_lingering(&self) -> bool {
+        self.lingering
+    }
+
+    /// Why its interface refused the addresses last.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Who else sends adverts.
+    pub fn peers(&self) -> &BTreeMap<Ipv4Addr, Peer> {
+        &self.peers
+    }
+
+    /// The Active_Down_Interval at this moment.
+    pub fn down_interval(&self) -> Duration {
+        active_down_interval(self.active_interval, self.priority())
+    }
+
+    /// The interface as it knows it.
+    pub fn link(&self) -> Link {
+        self.link
+    }
+}
+
+fn same(theirs: &[Ipv4Addr], ours: &[Ipv4Addr]) -> bool {
+    theirs.len() == ours.len() && theirs.iter().all(|address| ours.contains(address))
+}
+
+#[cfg(test)]
+mod tests;
