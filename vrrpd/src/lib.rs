@@ -1,6 +1,8 @@
 //! VRRP failover of the virtual IP addresses (RFC 9568 over IPv4 multicast).
-#![warn(missing_docs)]
 
 pub mod event;
+pub mod gate;
 pub mod packet;
+pub mod plan;
 pub mod router;
+pub mod standing;

@@ -1,1 +1,2 @@
+//! VRRP failover of the virtual IP addresses.
 fn main() {}

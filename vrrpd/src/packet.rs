@@ -66,7 +66,17 @@ pub struct Received {
 
 /// Why a packet was dropped; each has its counter. In the order of the checks.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    thiserror::Error,
+    Serialize,
+    Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PacketError {
@@ -167,8 +177,10 @@ pub fn encode(
 /// Reads a datagram with its IPv4 header, as a raw socket delivers it. The checks are in the order of keepalived's `vrrp_check_packet`.
 pub fn decode(datagram: &[u8]) -> Result<Received, PacketError> {
     let ip = Ip::read(datagram).ok_or(PacketError::Short)?;
-    let [version_and_type, vrid, priority, count, high, low, _, _] =
-        *ip.payload.first_chunk::<HEADER>().ok_or(PacketError::Short)?;
+    let [version_and_type, vrid, priority, count, high, low, _, _] = *ip
+        .payload
+        .first_chunk::<HEADER>()
+        .ok_or(PacketError::Short)?;
     if ip.ttl != TTL {
         return Err(PacketError::Ttl);
     }
@@ -231,8 +243,26 @@ impl Ip<'_> {
     fn read(datagram: &[u8]) -> Option<Ip<'_>> {
         let header = datagram.first_chunk::<IP_HEADER>()?;
         let [
-            version_and_length, _, total_high, total_low, _, _, _, _, ttl, _, _, _,
-            s0, s1, s2, s3, d0, d1, d2, d3,
+            version_and_length,
+            _,
+            total_high,
+            total_low,
+            _,
+            _,
+            _,
+            _,
+            ttl,
+            _,
+            _,
+            _,
+            s0,
+            s1,
+            s2,
+            s3,
+            d0,
+            d1,
+            d2,
+            d3,
         ] = *header;
         let header_length = usize::from(version_and_length & 0x0f).saturating_mul(4);
         if version_and_length >> 4 != 4 || header_length < IP_HEADER {
@@ -254,10 +284,7 @@ fn pseudo(source: Ipv4Addr, destination: Ipv4Addr, length: usize) -> u32 {
     let [a, b, c, d] = source.octets();
     let [e, f, g, h] = destination.octets();
     let [high, low] = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
-    u32::from(sum(
-        0,
-        &[a, b, c, d, e, f, g, h, 0, PROTOCOL, high, low],
-    ))
+    u32::from(sum(0, &[a, b, c, d, e, f, g, h, 0, PROTOCOL, high, low]))
 }
 
 /// The ones' complement sum of 16-bit words (RFC 1071), begun with `start`.

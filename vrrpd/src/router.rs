@@ -306,11 +306,12 @@ impl Router {
         }
         self.running = true;
         self.start_at = now + self.config.startup_delay;
+        let fault = self.fault();
         if holding {
-            self.lingering = true;
-            self.hold(true);
+            self.lingering = fault.is_none();
+            self.hold(self.lingering);
         }
-        if let Some(fault) = self.fault() {
+        if let Some(fault) = fault {
             self.enter_state(State::Initialize, fault, now);
         }
         self.enter(now);
@@ -393,7 +394,7 @@ impl Router {
     }
 
     fn handle_advert(&mut self, source: Ipv4Addr, advert: &Advert, arrived: Moment, now: Moment) {
-        if !self.running || self.state == State::Initialize {
+        if !self.running {
             return;
         }
         if Some(source) == self.link.primary {
@@ -406,7 +407,7 @@ impl Router {
             self.handle_overslept(now);
         }
         match self.state {
-            State::Initialize => {}
+            State::Initialize => self.stop_lingering(advert.priority),
             State::Backup => self.handle_advert_as_backup(source, advert, arrived),
             State::Master { .. } => self.handle_advert_as_master(source, advert, arrived, now),
         }
@@ -417,11 +418,7 @@ impl Router {
             self.down = Down::Stopped(arrived, source);
             return;
         }
-        if self.lingering {
-            // A peer holds the addresses: two holders would answer for them.
-            self.lingering = false;
-            self.hold(false);
-        }
+        self.stop_lingering(advert.priority);
         if advert.priority >= self.priority() {
             self.lower = None;
         } else {
@@ -469,6 +466,14 @@ impl Router {
         }
     }
 
+    /// A peer holds the addresses: two holders would both answer for them.
+    fn stop_lingering(&mut self, priority: u8) {
+        if self.lingering && priority > 0 {
+            self.lingering = false;
+            self.hold(false);
+        }
+    }
+
     /// A master that must leave the VIP to others does so; true if it did.
     fn handle_yield(&mut self, before: u8, now: Moment) -> bool {
         let Some(reason) = self.yields() else {
@@ -486,7 +491,7 @@ impl Router {
     /// A master whose peers must have taken over meanwhile becomes Backup before it sends anything; true if it did.
     fn handle_overslept(&mut self, now: Moment) -> bool {
         let slept = now.since(self.advertised) >= peers_down_interval(self.active_interval);
-        if !slept || self.priority() == OWNER {
+        if !slept || self.priority() == OWNER || !self.config.has_peers {
             return false;
         }
         self.counters.overslept += 1;
@@ -618,7 +623,8 @@ impl Router {
     fn note(&mut self, source: Ipv4Addr, advert: &Advert, arrived: Moment) {
         self.counters.adverts_received += 1;
         self.counters.priority_zero_received += u64::from(advert.priority == 0);
-        self.counters.address_mismatch += u64::from(!same(&advert.addresses, &self.config.addresses));
+        self.counters.address_mismatch +=
+            u64::from(!same(&advert.addresses, &self.config.addresses));
         self.counters.interval_mismatch += u64::from(advert.interval != self.config.interval);
         let peer = Peer {
             priority: advert.priority,

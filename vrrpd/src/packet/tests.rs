@@ -40,9 +40,21 @@ fn golden_bytes_of_keepalived_and_of_the_rfc() {
     const B: [u8; 4] = [192, 0, 2, 101];
     use ChecksumForm::{Message, PseudoHeader};
     let cases = [
-        (advert(150, &[A, B]), PseudoHeader, "31339602000a1161c0000264c0000265"),
-        (advert(150, &[A, B]), Message, "31339602000ab3f5c0000264c0000265"),
-        (advert(0, &[A, B]), PseudoHeader, "31330002000aa761c0000264c0000265"),
+        (
+            advert(150, &[A, B]),
+            PseudoHeader,
+            "31339602000a1161c0000264c0000265",
+        ),
+        (
+            advert(150, &[A, B]),
+            Message,
+            "31339602000ab3f5c0000264c0000265",
+        ),
+        (
+            advert(0, &[A, B]),
+            PseudoHeader,
+            "31330002000aa761c0000264c0000265",
+        ),
         (advert(150, &[A]), PseudoHeader, "31339601000ad3cbc0000264"),
         (advert(150, &[A]), Message, "31339601000a765cc0000264"),
         (advert(255, &[A]), PseudoHeader, "3133ff01000a6acbc0000264"),
@@ -75,15 +87,24 @@ fn each_fault_has_its_reason_in_the_order_of_the_checks() {
     empty[3] = 0;
     let cases = [
         (datagram(&good[..7], 255, GROUP), PacketError::Short),
-        (datagram(&good, 255, GROUP)[..19].to_vec(), PacketError::Short),
+        (
+            datagram(&good, 255, GROUP)[..19].to_vec(),
+            PacketError::Short,
+        ),
         (datagram(&with(0, 0x21), 254, GROUP), PacketError::Ttl),
         (datagram(&with(0, 0x22), 255, GROUP), PacketError::Version),
         (datagram(&with(0, 0x32), 255, GROUP), PacketError::Kind),
         (datagram(&with(3, 2), 255, GROUP), PacketError::Length),
         (datagram(&with(2, 151), 255, GROUP), PacketError::Checksum),
-        (datagram(&hex("31339601000af1dbc0000264"), 255, unicast), PacketError::Destination),
+        (
+            datagram(&hex("31339601000af1dbc0000264"), 255, unicast),
+            PacketError::Destination,
+        ),
         (datagram(&sealed(empty), 255, GROUP), PacketError::Count),
-        (datagram(&sealed(with(5, 0)), 255, GROUP), PacketError::Interval),
+        (
+            datagram(&sealed(with(5, 0)), 255, GROUP),
+            PacketError::Interval,
+        ),
     ];
     for (bytes, error) in cases {
         assert_eq!(decode(&bytes).map(|_| ()), Err(error), "{bytes:02x?}");
@@ -97,7 +118,10 @@ fn padding_trailers_and_reserved_bits_are_ignored() {
     let good = hex("31339601000ad3cbc0000264");
     let mut padded = datagram(&good, 255, GROUP);
     padded.extend_from_slice(&[0xaa; 14]);
-    assert_eq!(decode(&padded).unwrap().advert, advert(150, &[[192, 0, 2, 100]]));
+    assert_eq!(
+        decode(&padded).unwrap().advert,
+        advert(150, &[[192, 0, 2, 100]])
+    );
 
     let mut trailer = good.clone();
     trailer.extend_from_slice(&[1; 28]);
@@ -130,9 +154,24 @@ fn captured(pcap: &[u8]) -> Vec<Vec<u8>> {
 #[test]
 fn captures_of_keepalived_are_read() {
     let cases: [(&str, &[u8], usize, u8); 3] = [
-        ("v3-ipv4", include_bytes!("../../tests/fixtures/v3-ipv4.pcap"), 20, 150),
-        ("owner", include_bytes!("../../tests/fixtures/v3-ipv4-owner255.pcap"), 23, 255),
-        ("vmac", include_bytes!("../../tests/fixtures/v3-ipv4-vmac.pcap"), 21, 150),
+        (
+            "v3-ipv4",
+            include_bytes!("../../tests/fixtures/v3-ipv4.pcap"),
+            20,
+            150,
+        ),
+        (
+            "owner",
+            include_bytes!("../../tests/fixtures/v3-ipv4-owner255.pcap"),
+            23,
+            255,
+        ),
+        (
+            "vmac",
+            include_bytes!("../../tests/fixtures/v3-ipv4-vmac.pcap"),
+            21,
+            150,
+        ),
     ];
     for (name, pcap, count, priority) in cases {
         let adverts: Vec<Received> = captured(pcap)
@@ -142,7 +181,11 @@ fn captures_of_keepalived_are_read() {
         assert_eq!(adverts.len(), count, "{name}");
         for (at, received) in adverts.iter().enumerate() {
             let last = at + 1 == count;
-            assert_eq!(received.advert.priority, if last { 0 } else { priority }, "{name}");
+            assert_eq!(
+                received.advert.priority,
+                if last { 0 } else { priority },
+                "{name}"
+            );
             assert_eq!(received.advert.interval(), Duration::from_millis(100));
             assert_eq!(received.form, ChecksumForm::PseudoHeader);
             let payload = encode(&received.advert, received.source, GROUP, received.form);
@@ -153,7 +196,10 @@ fn captures_of_keepalived_are_read() {
     let unicast = captured(include_bytes!("../../tests/fixtures/v3-ipv4-unicast.pcap"));
     let version2 = captured(include_bytes!("../../tests/fixtures/v2-none.pcap"));
     assert!(unicast.len() == 20 && version2.len() == 4);
-    for (datagrams, error) in [(unicast, PacketError::Destination), (version2, PacketError::Version)] {
+    for (datagrams, error) in [
+        (unicast, PacketError::Destination),
+        (version2, PacketError::Version),
+    ] {
         for datagram in datagrams {
             assert_eq!(decode(&datagram), Err(error));
         }

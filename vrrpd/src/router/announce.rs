@@ -94,7 +94,12 @@ impl Announcer {
         let Some(burst) = self.burst.as_mut().filter(|burst| burst.next <= now) else {
             return Vec::new();
         };
-        let chunk: Vec<Ipv4Addr> = addresses.iter().skip(burst.at).take(CHUNK).copied().collect();
+        let chunk: Vec<Ipv4Addr> = addresses
+            .iter()
+            .skip(burst.at)
+            .take(CHUNK)
+            .copied()
+            .collect();
         burst.at += CHUNK;
         burst.next = now + CHUNK_GAP;
         if burst.at >= addresses.len() {
@@ -176,7 +181,11 @@ mod tests {
         let vip = [Ipv4Addr::new(192, 0, 2, 100)];
         let mut announcer = Announcer::default();
         announcer.again(secs(1));
-        assert_eq!(announcer.poll_timeout(), None, "nothing to announce unless begun");
+        assert_eq!(
+            announcer.poll_timeout(),
+            None,
+            "nothing to announce unless begun"
+        );
         announcer.begin(PACE, secs(10));
         let mut sent = 0;
         for tick in 0..300u64 {

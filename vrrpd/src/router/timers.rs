@@ -44,7 +44,8 @@ mod tests {
             let found = active_down_interval(interval, priority).as_micros();
             assert_eq!(found, down, "{millis} ms, priority {priority}");
         }
-        let step = skew_time(Duration::from_millis(10), 100) - skew_time(Duration::from_millis(10), 101);
+        let step =
+            skew_time(Duration::from_millis(10), 100) - skew_time(Duration::from_millis(10), 101);
         assert_eq!(step.as_micros(), 39);
     }
 }

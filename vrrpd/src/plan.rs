@@ -1,0 +1,307 @@
+//! CORE: from the platform and this node's name to the virtual routers to run and the addresses they hold, and what a change would do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use conf::Platform;
+use conf::platform::{Checksum, Track, Vip};
+use daemon::plan::{Plan, PlanAction, PlanStep};
+use serde::{Deserialize, Serialize};
+
+use crate::router::Config;
+use crate::router::announce::Pace;
+
+/// The address family of a virtual router; both families of a VIP are routers of their own (RFC 9568 section 5.2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+}
+
+/// Which virtual router: a VIP and a family.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key {
+    /// The VIP's name.
+    pub vip: String,
+    /// The family.
+    pub family: Family,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.family {
+            Family::Ipv4 => f.write_str(&self.vip),
+        }
+    }
+}
+
+/// An address that a virtual router holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Held {
+    /// The interface it is put on.
+    pub interface: String,
+    /// The address.
+    pub address: IpAddr,
+    /// Its prefix length.
+    pub prefix_len: u8,
+}
+
+/// A virtual router to run on this node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// The protocol's side.
+    pub config: Config,
+    /// The interface for adverts.
+    pub interface: String,
+    /// This node's own IPv4 addresses on that network: one of them is the source of adverts.
+    pub own: Vec<Ipv4Addr>,
+    /// Every address that moves.
+    pub held: Vec<Held>,
+    /// Which checksum is sent.
+    pub checksum: Checksum,
+    /// The priority of the file.
+    pub priority: u8,
+    /// What "not ready" costs.
+    pub unready_penalty: u8,
+    /// How long a silent director's last word is believed.
+    pub verdict_hold: Duration,
+    /// Whether a virtual service uses the VIP, so that the director has a say.
+    pub gated: bool,
+    /// The checks that move the priority.
+    pub tracks: Vec<Track>,
+}
+
+/// What this node has to run, and what it cannot.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Share {
+    /// The virtual routers.
+    pub routers: BTreeMap<Key, Wanted>,
+    /// Sentences about what the file asks for and this version does not do.
+    pub warnings: Vec<String>,
+}
+
+/// This node's share of the platform.
+pub fn share(platform: &Platform, node: &str) -> Share {
+    let mut share = Share::default();
+    for (name, vip) in platform.vips_of_director(node) {
+        let left_out = vip
+            .all_addresses()
+            .filter(|address| address.address.is_ipv6())
+            .count();
+        if left_out > 0 {
+            share.warnings.push(format!(
+                "vip {name}: {left_out} IPv6 addresses are not moved, this version runs VRRP over IPv4 only"
+            ));
+        }
+        match wanted(platform, node, name, vip) {
+            Ok(Some(wanted)) => {
+                let key = Key {
+                    vip: name.clone(),
+                    family: Family::Ipv4,
+                };
+                share.routers.insert(key, wanted);
+            }
+            Ok(None) => {}
+            Err(reason) => share.warnings.push(format!("vip {name}: {reason}")),
+        }
+    }
+    share
+}
+
+fn wanted(
+    platform: &Platform,
+    node: &str,
+    name: &str,
+    vip: &Vip,
+) -> Result<Option<Wanted>, String> {
+    let advertised: Vec<Ipv4Addr> = vip.addresses.iter().filter_map(|a| v4(a.address)).collect();
+    if advertised.is_empty() {
+        return Ok(None);
+    }
+    let interface = interface(platform, node, &vip.network)?;
+    let mut held = Vec::new();
+    for address in vip.all_addresses().filter(|a| a.address.is_ipv4()) {
+        held.push(Held {
+            interface: self::interface(platform, node, &address.network)?,
+            address: address.address,
+            prefix_len: address.prefix_len,
+        });
+    }
+    let own = platform
+        .attachment(node, &vip.network)
+        .map(|attachment| {
+            attachment
+                .addresses
+                .iter()
+                .copied()
+                .filter_map(v4)
+                .collect()
+        })
+        .unwrap_or_default();
+    let vrrp = &vip.vrrp;
+    let centis = vrrp.advert_interval.as_millis() / 10;
+    let gated = platform
+        .virtual_services
+        .values()
+        .any(|service| service.vips.iter().any(|used| used == name));
+    Ok(Some(Wanted {
+        config: Config {
+            vrid: vrrp.id.get(),
+            interval: u16::try_from(centis.clamp(1, 4095)).unwrap_or(4095),
+            addresses: advertised,
+            unadvertised: vip
+                .unadvertised
+                .iter()
+                .filter_map(|address| v4(address.address))
+                .collect(),
+            preempt: vrrp.preempt,
+            startup_delay: vrrp.startup_delay.as_duration(),
+            pace: Pace {
+                repeat: vrrp.garp_repeat,
+                delay: vrrp.garp_delay.as_duration(),
+                refresh: vrrp.garp_refresh.as_duration(),
+            },
+            has_peers: vip.directors.len() > 1,
+        },
+        interface,
+        own,
+        held,
+        checksum: vrrp.checksum,
+        priority: vip.priority_of(node).map_or(1, conf::unit::Priority::get),
+        unready_penalty: vrrp.unready_penalty,
+        verdict_hold: vrrp.verdict_hold.as_duration(),
+        gated,
+        tracks: vrrp.track.clone(),
+    }))
+}
+
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn interface(platform: &Platform, node: &str, network: &str) -> Result<String, String> {
+    platform
+        .attachment(node, network)
+        .and_then(|attachment| attachment.interface.clone())
+        .ok_or_else(|| format!("node {node} names no interface on network {network}"))
+}
+
+/// What changing from one share to another does.
+pub fn difference(old: &Share, new: &Share) -> Plan {
+    let mut plan = Plan::default();
+    let mut step = |action, key: &Key, detail: String, disruptive| {
+        plan.steps.push(PlanStep {
+            action,
+            what: format!("virtual router {key}"),
+            detail,
+            disruptive,
+        });
+    };
+    for (key, wanted) in &new.routers {
+        match old.routers.get(key) {
+            None => {
+                let detail = format!(
+                    "id {} on {}, priority {}",
+                    wanted.config.vrid, wanted.interface, wanted.priority
+                );
+                step(PlanAction::Add, key, detail, false);
+            }
+            Some(before) if before != wanted => {
+                let changes = changes(before, wanted);
+                step(
+                    PlanAction::Change,
+                    key,
+                    changes.join(", "),
+                    restarts(before, wanted),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    for (key, before) in &old.routers {
+        if !new.routers.contains_key(key) {
+            let detail = format!("id {} on {}", before.config.vrid, before.interface);
+            step(PlanAction::Remove, key, detail, true);
+        }
+    }
+    plan.order = order(old, new);
+    plan
+}
+
+/// Whether the router must end and begin anew: its identity on the wire has changed.
+pub fn restarts(before: &Wanted, after: &Wanted) -> bool {
+    before.config.vrid != after.config.vrid || before.interface != after.interface
+}
+
+fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
+    let (a, b) = (&before.config, &after.config);
+    let mut changes = Vec::new();
+    let mut compare = |what: &str, old: String, new: String| {
+        if old != new {
+            changes.push(format!("{what} {old} -> {new}"));
+        }
+    };
+    compare("id", a.vrid.to_string(), b.vrid.to_string());
+    compare(
+        "interface",
+        before.interface.clone(),
+        after.interface.clone(),
+    );
+    compare(
+        "priority",
+        before.priority.to_string(),
+        after.priority.to_string(),
+    );
+    compare(
+        "advert interval",
+        format!("{} ms", u32::from(a.interval) * 10),
+        format!("{} ms", u32::from(b.interval) * 10),
+    );
+    compare("addresses", addresses(&before.held), addresses(&after.held));
+    compare(
+        "preempt",
+        format!("{:?}", a.preempt),
+        format!("{:?}", b.preempt),
+    );
+    compare(
+        "checksum",
+        format!("{:?}", before.checksum),
+        format!("{:?}", after.checksum),
+    );
+    if changes.is_empty() {
+        changes.push("timing or tracked checks".to_owned());
+    }
+    changes
+}
+
+fn addresses(held: &[Held]) -> String {
+    let list: Vec<String> = held.iter().map(|held| held.address.to_string()).collect();
+    format!("[{}]", list.join(" "))
+}
+
+/// What must be done in a certain order across the directors.
+fn order(old: &Share, new: &Share) -> Vec<String> {
+    let mut order = Vec::new();
+    for (key, after) in &new.routers {
+        let Some(before) = old.routers.get(key) else {
+            continue;
+        };
+        if before.config.vrid != after.config.vrid {
+            order.push(format!(
+                "virtual router {key}: a new id makes two virtual routers until every director has it: reload the backups first, the master last"
+            ));
+        }
+        if before.config.addresses != after.config.addresses {
+            order.push(format!(
+                "virtual router {key}: keepalived before 2.3 as a peer drops adverts with another address list: reload all directors within one Down interval"
+            ));
+        }
+    }
+    order
+}
