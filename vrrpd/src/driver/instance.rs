@@ -1,0 +1,384 @@
+//! SHELL: one virtual router with its socket: packets in, actions carried out.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use conf::Moment;
+use conf::platform::Checksum;
+use daemon::clock;
+
+use crate::arp;
+use crate::event::{Action, Input, Link, Standing};
+use crate::mailbox::{Acknowledgement, Interface, Report, RouterView, Wish};
+use crate::packet::{self, ChecksumForm, GROUP, PacketError};
+use crate::plan::{Key, Wanted};
+use crate::router::{OWNER, Router, State};
+use crate::socket::{AdvertSocket, ArpSocket};
+
+use super::Shared;
+
+/// Packets read from one socket in one wake.
+const PACKETS: usize = 64;
+/// Larger than any advert with 255 addresses and its headers.
+const PACKET_SIZE: usize = 2048;
+/// How far the two clocks may drift apart within one wake before time stamps are not believed.
+const CLOCK_SLACK: Duration = Duration::from_secs(5);
+/// How often a kind of bad packet is reported.
+const BAD_PACKET_EVERY: Duration = Duration::from_secs(60);
+/// How soon a socket that could not be opened is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A virtual router with its socket.
+pub(crate) struct Instance {
+    key: Key,
+    wanted: Wanted,
+    router: Router,
+    interface: Option<Interface>,
+    socket: Option<AdvertSocket>,
+    /// The source address of `socket`; outlives the link's own, so that the last word has the checksum it needs.
+    source: Option<Ipv4Addr>,
+    trouble: Option<String>,
+    retry: Option<Moment>,
+    heard: BTreeMap<ChecksumForm, u64>,
+    last_form: Option<ChecksumForm>,
+    errors: BTreeMap<PacketError, (u64, Moment)>,
+    send_errors: u64,
+    announcer_errors: u64,
+}
+
+impl Instance {
+    pub(crate) fn new(
+        key: Key,
+        wanted: Wanted,
+        standing: Option<Standing>,
+        now: Moment,
+    ) -> Instance {
+        let standing = standing.unwrap_or(Standing {
+            priority: wanted.priority,
+            yields: None,
+        });
+        Instance {
+            router: Router::new(wanted.config.clone(), standing, now),
+            key,
+            wanted,
+            interface: None,
+            socket: None,
+            source: None,
+            trouble: None,
+            retry: None,
+            heard: BTreeMap::new(),
+            last_form: None,
+            errors: BTreeMap::new(),
+            send_errors: 0,
+            announcer_errors: 0,
+        }
+    }
+
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Moment> {
+        let router = self.router.poll_timeout().map(|(at, _)| at);
+        [router, self.retry].into_iter().flatten().min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Moment, shared: &mut Shared) {
+        if self.retry.is_some_and(|at| at <= now) {
+            self.handle_interface(now, shared);
+        }
+        self.router.handle_timeout(now);
+        self.act(shared);
+    }
+
+    pub(crate) fn handle_start(&mut self, holding: bool, now: Moment, shared: &mut Shared) {
+        self.feed(Input::Start { holding }, now, shared);
+    }
+
+    pub(crate) fn handle_stop(&mut self, now: Moment, shared: &mut Shared) {
+        self.feed(Input::Stop, now, shared);
+    }
+
+    pub(crate) fn handle_standing(
+        &mut self,
+        standing: Standing,
+        now: Moment,
+        shared: &mut Shared,
+    ) {
+        self.feed(Input::Standing(standing), now, shared);
+    }
+
+    pub(crate) fn handle_acknowledgement(
+        &mut self,
+        answer: Acknowledgement,
+        now: Moment,
+        shared: &mut Shared,
+    ) {
+        let generation = answer.generation;
+        let input = match answer.result {
+            Ok(()) => Input::AddressesUp { generation },
+            Err(reason) => Input::AddressesRefused { generation, reason },
+        };
+        self.feed(input, now, shared);
+    }
+
+    pub(crate) fn reconfigure(&mut self, wanted: Wanted, now: Moment, shared: &mut Shared) {
+        if wanted == self.wanted {
+            return;
+        }
+        self.wanted = wanted;
+        self.router.reconfigure(self.wanted.config.clone(), now);
+        self.handle_interface(now, shared);
+        self.act(shared);
+    }
+
+    /// The interfaces have changed: a socket that no longer fits is opened anew, and the router hears about it.
+    pub(crate) fn handle_interface(&mut self, now: Moment, shared: &mut Shared) {
+        self.retry = None;
+        let interface = shared.interfaces.get(&self.wanted.interface).cloned();
+        let primary = interface.as_ref().and_then(|found| self.primary(found));
+        let unchanged = interface == self.interface && primary == self.router.link().primary;
+        if unchanged && self.trouble.is_none() {
+            return;
+        }
+        let usable = interface.as_ref().filter(|found| found.up).zip(primary);
+        let opened = match usable {
+            // A deaf socket after a link event has been seen in the field, so every such change gets a new one.
+            Some((found, source)) => {
+                let vrid = self.wanted.config.vrid;
+                AdvertSocket::open(&self.wanted.interface, found.index, source, vrid).map(Some)
+            }
+            None => Ok(None),
+        };
+        self.interface = interface;
+        let trouble = match opened {
+            Ok(Some(socket)) => {
+                self.socket = Some(socket);
+                self.source = primary;
+                None
+            }
+            // The last word of a master whose address went away still goes out by the old socket.
+            Ok(None) => None,
+            Err(error) => {
+                self.retry = Some(now + RETRY);
+                Some(chain(&error))
+            }
+        };
+        let link = Link {
+            up: usable.is_some() && trouble.is_none(),
+            primary,
+        };
+        let up_without_address = self.interface.as_ref().is_some_and(|found| found.up);
+        let link = Link {
+            up: link.up || (primary.is_none() && up_without_address),
+            ..link
+        };
+        if trouble != self.trouble {
+            self.trouble.clone_from(&trouble);
+            let key = self.key.clone();
+            shared.report(Report::Socket { key, trouble });
+        }
+        self.feed(Input::Link(link), now, shared);
+        if usable.is_none() {
+            self.socket = None;
+        }
+    }
+
+    pub(crate) fn rejoin(&mut self, shared: &mut Shared) {
+        let Some(socket) = &self.socket else {
+            return;
+        };
+        if let Ok(true) = socket.rejoin() {
+            let key = self.key.clone();
+            shared.report(Report::Rejoined { key });
+        }
+    }
+
+    /// Reads what has arrived, a bounded number of packets.
+    pub(crate) fn read(&mut self, shared: &mut Shared) {
+        let Some(socket) = self.socket.take() else {
+            return;
+        };
+        let now = clock::now();
+        let wall = wall_since_epoch();
+        let mut buffer = [0; PACKET_SIZE];
+        for _ in 0..PACKETS {
+            // A socket error is the link's: the netlink thread tells about it.
+            let Ok(Some((datagram, stamp))) = socket.receive(&mut buffer) else {
+                break;
+            };
+            let arrived = stamp.map_or(now, |stamp| arrival(stamp, wall, now));
+            self.packet(datagram, arrived, now, shared);
+        }
+        // An action may have been carried out meanwhile, but nothing replaces the socket there.
+        self.socket = Some(socket);
+        self.act(shared);
+    }
+
+    fn packet(&mut self, datagram: &[u8], arrived: Moment, now: Moment, shared: &mut Shared) {
+        match packet::decode(datagram) {
+            Ok(received) => {
+                *self.heard.entry(received.form).or_default() += 1;
+                self.last_form = Some(received.form);
+                // A packet that came after the deadline cannot refute it.
+                if self.router.poll_timeout().is_some_and(|(at, _)| at < arrived) {
+                    self.router.handle_timeout(now);
+                }
+                let input = Input::Advert {
+                    source: received.source,
+                    advert: received.advert,
+                    arrived,
+                };
+                self.router.handle(input, now);
+            }
+            Err(error) => {
+                let entry = self.errors.entry(error).or_insert((0, Moment::ZERO));
+                entry.0 += 1;
+                if entry.0 == 1 || now.since(entry.1) >= BAD_PACKET_EVERY {
+                    entry.1 = now;
+                    let count = entry.0;
+                    let key = self.key.clone();
+                    shared.report(Report::BadPacket { key, error, count });
+                }
+            }
+        }
+    }
+
+    fn feed(&mut self, input: Input, now: Moment, shared: &mut Shared) {
+        self.router.handle(input, now);
+        self.act(shared);
+    }
+
+    fn act(&mut self, shared: &mut Shared) {
+        while let Some(action) = self.router.poll_action() {
+            match action {
+                Action::Advertise { priority } => self.advertise(priority),
+                Action::Hold { hold, generation } => {
+                    let wish = Wish {
+                        hold,
+                        generation,
+                        held: self.wanted.held.clone(),
+                        owner: self.wanted.priority == OWNER,
+                    };
+                    let key = self.key.clone();
+                    shared.outbox.desired.send_modify(|desired| {
+                        desired.insert(key, wish);
+                    });
+                }
+                Action::Announce { addresses } => self.announce(&addresses, shared),
+                Action::Transition { from, to, why } => {
+                    let report = Report::Transition {
+                        key: self.key.clone(),
+                        from,
+                        to,
+                        why,
+                        priority: self.router.priority(),
+                    };
+                    shared.report(report);
+                }
+            }
+        }
+    }
+
+    fn advertise(&mut self, priority: u8) {
+        let (Some(socket), Some(source)) = (&self.socket, self.source) else {
+            return;
+        };
+        let advert = self.router.advert(priority);
+        let bytes = packet::encode(&advert, source, GROUP, self.form());
+        if socket.send(&bytes).is_err() {
+            self.send_errors += 1;
+        }
+    }
+
+    fn announce(&mut self, addresses: &[Ipv4Addr], shared: &mut Shared) {
+        if shared.arp.is_none() {
+            shared.arp = ArpSocket::open().ok();
+        }
+        for address in addresses {
+            let held = self.wanted.held.iter().find(|held| held.address == IpAddr::V4(*address));
+            let interface = held.and_then(|held| shared.interfaces.get(&held.interface));
+            let Some((index, mac)) = interface.and_then(|found| Some((found.index, found.mac?))) else {
+                continue;
+            };
+            let frame = arp::announcement(mac.0, *address);
+            let sent = shared.arp.as_ref().is_some_and(|socket| socket.send(index, &frame).is_ok());
+            self.announcer_errors += u64::from(!sent);
+        }
+    }
+
+    /// The source of adverts: an own address that the file names, else the first that the interface has.
+    fn primary(&self, interface: &Interface) -> Option<Ipv4Addr> {
+        let named = self.wanted.own.iter().find(|own| interface.own.contains(own));
+        named.or(interface.own.first()).copied()
+    }
+
+    fn form(&self) -> ChecksumForm {
+        match self.wanted.checksum {
+            Checksum::Rfc9568 => ChecksumForm::Message,
+            Checksum::PseudoHeader => ChecksumForm::PseudoHeader,
+            Checksum::Auto => self.last_form.unwrap_or(ChecksumForm::PseudoHeader),
+        }
+    }
+
+    pub(crate) fn view(&self) -> RouterView {
+        let router = &self.router;
+        let config = router.config();
+        RouterView {
+            state: router.name(),
+            addresses: match router.state() {
+                State::Master { addresses } => Some(addresses),
+                State::Initialize | State::Backup => None,
+            },
+            lingering: router.is_lingering(),
+            since: router.since(),
+            why: router.why(),
+            priority: router.priority(),
+            refusal: router.refusal().map(str::to_owned),
+            down_interval: router.down_interval(),
+            interval: Duration::from_millis(u64::from(config.interval) * 10),
+            vrid: config.vrid,
+            interface: self.wanted.interface.clone(),
+            source: router.link().primary,
+            peers: router.peers().clone(),
+            counters: router.counters(),
+            packet_errors: self.errors.iter().map(|(error, (count, _))| (*error, *count)).collect(),
+            send_errors: self.send_errors + self.announcer_errors,
+            socket_trouble: self.trouble.clone(),
+            checksums_received: self.heard.clone(),
+            checksum_sent: self.form(),
+        }
+    }
+}
+
+/// When a packet arrived by our clock, from its wall-clock stamp and one pair of readings.
+fn arrival(stamp: Duration, wall: Duration, now: Moment) -> Moment {
+    match wall.checked_sub(stamp) {
+        // Older than any queue: the wall clock was set meanwhile.
+        Some(age) if age > CLOCK_SLACK => now,
+        Some(age) => now - age,
+        None => now,
+    }
+}
+
+fn wall_since_epoch() -> Duration {
+    let wall = clock::wall();
+    Duration::try_from(wall.duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default()
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,103 @@
+//! SHELL: the kernel's side, on the tokio runtime: addresses put on and taken off as the protocol thread wishes, interfaces reported to it.
+//!
+//! It converges: the wishes are a table, not a queue; adding what is there and removing what is not there do nothing. What somebody else
+//! deletes is put back at once, but not forever: two programs that fight over an address must not go on for good.
+
+mod keeper;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::{Event, Net, Watch};
+use tokio::sync::watch;
+
+use crate::mailbox::{Desired, Mailbox};
+use crate::plan::{Key, Wanted};
+use keeper::Keeper;
+use view::View;
+
+/// How often everything is compared although nothing was heard.
+const COMPARE: Duration = Duration::from_secs(10);
+/// How soon a failed change is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the netlink task tells the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Kernel {
+    /// Which virtual routers had an address of theirs on its interface when this process began; `None` until it was looked.
+    pub(crate) found: Option<BTreeMap<Key, bool>>,
+    /// Whether nothing is left to do.
+    pub(crate) settled: bool,
+    /// Addresses that were deleted by somebody else and put back.
+    pub(crate) restored: u64,
+    /// The last failure, until the next success.
+    pub(crate) trouble: Option<String>,
+}
+
+/// The task's inputs and outputs.
+pub(crate) struct Wires {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) routers: watch::Receiver<BTreeMap<Key, Wanted>>,
+    pub(crate) desired: watch::Receiver<Desired>,
+    pub(crate) kernel: watch::Sender<Kernel>,
+}
+
+/// Works until the protocol thread is gone and its last wishes are carried out.
+pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<(), net::Error> {
+    let mut view = View::default();
+    let mut keeper = Keeper::new(net);
+    loop {
+        let retry = tokio::time::sleep(if keeper.is_settled() { COMPARE } else { RETRY });
+        let mut look = false;
+        tokio::select! {
+            // Wishes first: they are what clients wait for.
+            biased;
+            changed = wires.desired.changed() => if changed.is_err() {
+                return Ok(());
+            },
+            changed = wires.routers.changed() => if changed.is_err() {
+                return Ok(());
+            },
+            event = watch.next() => {
+                let event = event?;
+                look = true;
+                if let Event::AddressGone(address) = &event {
+                    keeper.handle_gone(address);
+                }
+                view.take(event);
+            }
+            () = retry => keeper.compare_again(),
+        }
+        let routers = wires.routers.borrow_and_update().clone();
+        if look {
+            tell(&wires, &view, &routers);
+        }
+        let desired = wires.desired.borrow_and_update().clone();
+        let answers = keeper.apply(&desired, &mut view).await;
+        if !answers.is_empty() {
+            wires.mailbox.post(|inbox| inbox.acknowledgements.extend(answers));
+        }
+        let (settled, restored, trouble) = keeper.report();
+        wires.kernel.send_if_modified(|kernel| {
+            let before = kernel.clone();
+            kernel.settled = settled;
+            kernel.restored = restored;
+            kernel.trouble = trouble;
+            if kernel.found.is_none() && view.is_complete() {
+                kernel.found = Some(view.found(&routers));
+            }
+            *kernel != before
+        });
+    }
+}
+
+/// Reports the interfaces that virtual routers use.
+fn tell(wires: &Wires, view: &View, routers: &BTreeMap<Key, Wanted>) {
+    let interfaces = view.interfaces(routers);
+    wires.mailbox.post(|inbox| {
+        inbox.interfaces.extend(interfaces);
+        inbox.rejoin = true;
+    });
+}

@@ -1,0 +1,182 @@
+//! SHELL: carries out the wishes: adds before it removes, answers each wish once, and puts back what others delete (within bounds).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use conf::Moment;
+use daemon::clock;
+use net::{Added, Address, Net, NewAddress, OWN_PROTOCOL, Removed};
+
+use crate::mailbox::{Acknowledgement, Desired, Wish};
+use crate::plan::{Held, Key};
+
+use super::view::View;
+
+/// How often an address is put back within [`RESTORE_WINDOW`] before its virtual router leaves the VIP to others.
+const RESTORES: usize = 3;
+const RESTORE_WINDOW: Duration = Duration::from_secs(10);
+
+/// What has been done, and what is still to do.
+pub(crate) struct Keeper {
+    net: Net,
+    /// The last wish that was carried out entirely.
+    done: BTreeMap<Key, Wish>,
+    /// Answered already, so that a failure that lasts is told once.
+    answered: BTreeMap<Key, (u64, bool)>,
+    restores: BTreeMap<Held, VecDeque<Moment>>,
+    restored: u64,
+    trouble: Option<String>,
+}
+
+impl Keeper {
+    pub(crate) fn new(net: Net) -> Keeper {
+        Keeper {
+            net,
+            done: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            restores: BTreeMap::new(),
+            restored: 0,
+            trouble: None,
+        }
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.trouble.is_none()
+    }
+
+    /// Settled, addresses put back, trouble.
+    pub(crate) fn report(&self) -> (bool, u64, Option<String>) {
+        (self.is_settled(), self.restored, self.trouble.clone())
+    }
+
+    /// Looks again at what should be there, although nothing is known to have changed. What was taken away once is left alone: whoever
+    /// puts it back by hand has a reason.
+    pub(crate) fn compare_again(&mut self) {
+        self.done.retain(|_, wish| !wish.hold);
+    }
+
+    /// An address is gone; if it is wanted, its wish is not fulfilled any more.
+    pub(crate) fn handle_gone(&mut self, gone: &Address) {
+        self.done
+            .retain(|_, wish| !wish.hold || wish.held.iter().all(|held| held.address != gone.address));
+    }
+
+    /// Does what the wishes ask for; the answers go to the protocol thread.
+    pub(crate) async fn apply(
+        &mut self,
+        desired: &Desired,
+        view: &mut View,
+    ) -> BTreeMap<Key, Acknowledgement> {
+        let mut answers = BTreeMap::new();
+        self.trouble = None;
+        for (key, wish) in desired.iter().filter(|(_, wish)| wish.hold) {
+            if self.done.get(key) == Some(wish) {
+                continue;
+            }
+            let result = self.hold(key, wish, view).await;
+            let answer = (wish.generation, result.is_ok());
+            if self.answered.get(key) != Some(&answer) {
+                self.answered.insert(key.clone(), answer);
+                let generation = wish.generation;
+                let result = result.clone();
+                answers.insert(key.clone(), Acknowledgement { generation, result });
+            }
+            match result {
+                Ok(()) => self.remember(key, wish, desired, view).await,
+                Err(reason) => self.trouble = Some(reason),
+            }
+        }
+        let kept = kept(desired);
+        for (key, wish) in desired.iter().filter(|(_, wish)| !wish.hold) {
+            if self.done.get(key) == Some(wish) {
+                continue;
+            }
+            let mut wish_done = true;
+            for held in wish.held.iter().filter(|held| !kept.contains(held)) {
+                wish_done &= self.remove(held, wish.owner, view).await;
+            }
+            if wish_done {
+                self.done.insert(key.clone(), wish.clone());
+            }
+        }
+        answers
+    }
+
+    /// Puts all addresses of a wish on their interfaces.
+    async fn hold(&mut self, key: &Key, wish: &Wish, view: &View) -> Result<(), String> {
+        let lost = self.answered.get(key) == Some(&(wish.generation, true));
+        for held in &wish.held {
+            let Some(index) = view.index_of(&held.interface) else {
+                return Err(format!("there is no interface {}", held.interface));
+            };
+            let new = NewAddress::new(index, held.address, held.prefix_len);
+            let added = self.net.add_address(&new).await.map_err(|error| {
+                let cause = std::error::Error::source(&error);
+                cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+            })?;
+            // It was there once: somebody else has deleted it.
+            if lost && added == Added::New {
+                self.restored += 1;
+                self.note_restore(held)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note_restore(&mut self, held: &Held) -> Result<(), String> {
+        let now = clock::now();
+        let times = self.restores.entry(held.clone()).or_default();
+        times.retain(|time| now.since(*time) < RESTORE_WINDOW);
+        times.push_back(now);
+        let address = held.address;
+        tracing::warn!(%address, interface = %held.interface, "a virtual address was deleted by another program and put back");
+        if times.len() <= RESTORES {
+            return Ok(());
+        }
+        times.clear();
+        Err(format!(
+            "another program deletes {address} from {} again and again (look for a network manager that owns the interface)",
+            held.interface
+        ))
+    }
+
+    /// A wish is fulfilled: addresses that an earlier one had and this one has not are taken away.
+    async fn remember(&mut self, key: &Key, wish: &Wish, desired: &Desired, view: &View) {
+        if let Some(before) = self.done.insert(key.clone(), wish.clone()) {
+            let kept = kept(desired);
+            for held in before.held.iter().filter(|held| !kept.contains(held)) {
+                self.remove(held, wish.owner, view).await;
+            }
+        }
+    }
+
+    /// Takes an address away, unless it is the node's own; false if it is still there.
+    async fn remove(&mut self, held: &Held, owner: bool, view: &View) -> bool {
+        let Some(index) = view.index_of(&held.interface) else {
+            return true;
+        };
+        let foreign = view
+            .get(held)
+            .is_some_and(|address| address.protocol != Some(OWN_PROTOCOL));
+        if owner && foreign {
+            return true;
+        }
+        match self.net.remove_address(index, held.address, held.prefix_len).await {
+            Ok(Removed::Gone | Removed::Absent) => true,
+            Err(error) => {
+                tracing::warn!(address = %held.address, interface = %held.interface, %error, "a virtual address cannot be removed");
+                self.trouble = Some(error.to_string());
+                false
+            }
+        }
+    }
+}
+
+/// Every address that some virtual router holds.
+fn kept(desired: &Desired) -> BTreeSet<&Held> {
+    desired
+        .values()
+        .filter(|wish| wish.hold)
+        .flat_map(|wish| &wish.held)
+        .collect()
+}
