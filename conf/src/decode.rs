@@ -107,6 +107,10 @@ impl<'a> Decoder<'a> {
     /// One key of a table.
     pub(crate) fn field<T: Decode>(&mut self, table: &Table, key: &str) -> Option<At<T>> {
         let entry = table.get(key)?;
+        if matches!(entry.value.kind, Kind::Broken) {
+            self.problems.note_broken();
+            return None;
+        }
         let span = entry.value.span;
         let value = self.within(key, |decoder| T::decode(&entry.value, decoder))?;
         Some(At { value, span })
@@ -200,14 +204,15 @@ impl<T: Decode> Decode for Vec<T> {
         let Kind::Array(items) = &value.kind else {
             return decoder.wrong_type(value, "a list `[ … ]`");
         };
-        let decoded = items.iter().enumerate();
-        Some(
-            decoded
-                .filter_map(|(index, item)| {
-                    decoder.within_item(index, |decoder| T::decode(item, decoder))
-                })
-                .collect(),
-        )
+        let decoded: Vec<T> = items
+            .iter()
+            .enumerate()
+            .filter_map(|(index, item)| {
+                decoder.within_item(index, |decoder| T::decode(item, decoder))
+            })
+            .collect();
+        // A list whose items are all wrong is not an empty list: that would be one more complaint about the same mistake.
+        (items.is_empty() || !decoded.is_empty()).then_some(decoded)
     }
 
     fn key_paths(prefix: &str, paths: &mut BTreeSet<String>) {

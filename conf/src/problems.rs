@@ -23,10 +23,6 @@ impl Tiers {
         Tiers(self.0 | other.0)
     }
 
-    pub(crate) const fn within(self, other: Tiers) -> bool {
-        self.0 & !other.0 == 0
-    }
-
     fn set(self) -> BTreeSet<Tier> {
         [(1, Tier::Failover), (2, Tier::Layer4), (4, Tier::Layer7)]
             .into_iter()
@@ -100,6 +96,11 @@ impl Problems {
             related: Vec::new(),
         });
         &mut self.drafts[at]
+    }
+
+    /// Counts an error that was reported before its element was looked at.
+    pub(crate) fn note_broken(&mut self) {
+        self.errors += 1;
     }
 
     /// How many errors so far: an element is broken if the number grew while it was looked at.
@@ -194,7 +195,7 @@ pub(crate) fn suggestion<'a>(
     what: &str,
     known: impl IntoIterator<Item = &'a str> + Clone,
 ) -> String {
-    const SHOWN: usize = 12;
+    const SHOWN: usize = 16;
     if let Some(near) = nearest(word, known.clone()) {
         return format!("did you mean `{near}`?");
     }

@@ -12,6 +12,9 @@ mod topology;
 
 use std::collections::BTreeMap;
 
+pub(crate) use layer4::{directors_of, forward_word};
+pub(crate) use layer7::host_pattern;
+
 use crate::codes::{self, Code};
 use crate::decode::{At, Element, Named};
 use crate::platform::{Check, Place};

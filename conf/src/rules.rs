@@ -1,7 +1,129 @@
 //! CORE: what concerns several elements or tiers at once, judged over the resolved platform.
+//!
+//! That one file knows all three tiers is what lets these mistakes be found before anything runs. Each function is one rule; the texts
+//! in [`crate::codes`] say why.
+
+mod carried;
+mod failover;
+mod layer4;
+mod layer7;
+mod sync;
+
+use std::collections::BTreeSet;
 
 use crate::Platform;
+use crate::problems::Tiers;
+use crate::raw::Root;
 use crate::resolve::Resolver;
+use crate::source::Span;
+
+/// What a rule sees.
+pub(crate) struct Judge<'j, 'a> {
+    pub(crate) platform: &'j Platform,
+    pub(crate) raw: &'a Root,
+    resolver: &'j mut Resolver<'a>,
+}
 
 /// Reports every problem between elements.
-pub(crate) fn judge(_platform: &Platform, _resolver: &mut Resolver<'_>) {}
+pub(crate) fn judge<'a>(platform: &Platform, resolver: &mut Resolver<'a>) {
+    let mut judge = Judge {
+        platform,
+        raw: resolver.raw,
+        resolver,
+    };
+    judge.failover();
+    judge.layer4();
+    judge.sync();
+    judge.layer7();
+    judge.carried();
+    judge.unused();
+}
+
+impl<'j, 'a> Judge<'j, 'a> {
+    fn report(
+        &mut self,
+        code: crate::codes::Code,
+        tiers: Tiers,
+        span: Span,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) -> &mut crate::problems::Draft {
+        self.resolver.report(code, tiers, span, key, message)
+    }
+
+    fn raw_vip(&self, name: &str) -> Option<&'a crate::raw::failover::Vip> {
+        let raw = self.raw;
+        raw.vip.as_ref()?.0.get(name).map(|element| &element.raw)
+    }
+
+    fn raw_service(&self, name: &str) -> Option<&'a crate::raw::layer4::VirtualService> {
+        let raw = self.raw;
+        raw.virtual_service
+            .as_ref()?
+            .0
+            .get(name)
+            .map(|element| &element.raw)
+    }
+
+    /// Nodes that run edge: those with a listener.
+    fn edge_nodes(&self) -> BTreeSet<&'j str> {
+        let platform = self.platform;
+        let groups = platform.listeners.values().map(|listener| &listener.group);
+        groups
+            .filter_map(|group| platform.groups.get(group))
+            .flat_map(|group| group.nodes.iter().map(String::as_str))
+            .collect()
+    }
+
+    /// Elements that nothing refers to: harmless, but probably a name was changed in one place only.
+    fn unused(&mut self) {
+        let raw = self.raw;
+        let users = self.resolver.check_users();
+        let unused: Vec<(String, Span)> = raw
+            .check
+            .iter()
+            .flat_map(|checks| &checks.0)
+            .filter(|(name, _)| !users.contains_key(*name))
+            .map(|(name, element)| (name.clone(), element.name))
+            .collect();
+        for (name, span) in unused {
+            self.report(
+                crate::codes::UNUSED_CHECK,
+                Tiers::ALL,
+                span,
+                format!("check.{name}"),
+                format!("check `{name}` is used by nothing"),
+            );
+        }
+        let platform = self.platform;
+        for (name, element) in raw.vip.iter().flat_map(|vips| &vips.0) {
+            let used = raw
+                .virtual_service
+                .iter()
+                .flat_map(|services| services.0.values())
+                .flat_map(|service| service.raw.vips.iter().flat_map(|vips| &vips.value))
+                .any(|vip| vip.value == *name);
+            // A VIP in front of a node that answers for itself needs no IPVS.
+            let local = platform.vips.get(name).is_some_and(|vip| {
+                let edges = self.edge_nodes();
+                vip.directors
+                    .iter()
+                    .any(|director| edges.contains(director.as_str()))
+            });
+            if !used && !local {
+                self.report(
+                    crate::codes::UNUSED_VIP,
+                    Tiers::LAYER4,
+                    element.name,
+                    format!("vip.{name}"),
+                    format!(
+                        "VIP `{name}` moves between directors, but no virtual service answers on it"
+                    ),
+                )
+                .help(format!(
+                    "add a `[virtual_service.…]` with vips = [\"{name}\"]"
+                ));
+            }
+        }
+    }
+}

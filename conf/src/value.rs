@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Datetime,
     Array(Vec<Value>),
     Table(Table),
+    /// Its text could not be parsed, which was reported.
+    Broken,
 }
 
 /// Keys in lexicographic order; the spans tell the file's order.
@@ -46,6 +48,7 @@ impl Value {
             Kind::Datetime => "a date",
             Kind::Array(_) => "a list",
             Kind::Table(_) => "a table",
+            Kind::Broken => "broken",
         }
     }
 

@@ -29,9 +29,15 @@ fn the_demo_changes_the_blueprint_s_timings_and_nothing_else() {
     let demo = conf::load(&examples.join("demo.toml")).platform;
     assert_eq!(blueprint.vips["web"].vrrp.advert_interval.as_millis(), 1000);
     assert_eq!(demo.vips["web"].vrrp.advert_interval.as_millis(), 100);
-    assert_eq!(demo.vips["web"].vrrp.track[0].check.interval.as_millis(), 500);
+    assert_eq!(
+        demo.vips["web"].vrrp.track[0].check.interval.as_millis(),
+        500
+    );
     assert_eq!(demo.vips["web"].vrrp.id, blueprint.vips["web"].vrrp.id);
-    assert_eq!(demo.virtual_services["web"].real_servers, blueprint.virtual_services["web"].real_servers);
+    assert_eq!(
+        demo.virtual_services["web"].real_servers,
+        blueprint.virtual_services["web"].real_servers
+    );
     assert_ne!(demo.hash(Tier::Layer4), blueprint.hash(Tier::Layer4));
     assert_eq!(demo.sites, blueprint.sites);
 }

@@ -1,8 +1,9 @@
-//! CORE: text to a tree, with every syntax error; and who is concerned by one.
+//! CORE: text to a tree, with every syntax error once; and who is concerned by it.
 //!
-//! A syntax error in one table must not keep the other tiers from reloading, but a mistake such as an unclosed string can swallow
-//! the tables that follow. So the text is parsed once more with the broken table blanked out: only if that is free of errors is the
-//! problem limited to that table's tier, and the other tiers are then read from the second parse.
+//! The parser recovers from an error, but an unclosed list or string swallows what follows, and that must neither bury the cause under
+//! a dozen consequences nor take a table away from another tier. So each error is traced to its line, its statement or its table; that
+//! is blanked out, and the rest is parsed again. A key whose statement was blanked is known to be broken. What cannot be traced
+//! concerns every tier.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,108 +14,360 @@ use crate::codes;
 use crate::decode::tiers_of;
 use crate::problems::{Problems, Tiers};
 use crate::source::Span;
-use crate::value::{Table, from_toml};
+use crate::value::{Entry, Kind, Table, Value, from_toml};
+
+/// After so many errors the file is something else.
+const MOST_ERRORS: usize = 50;
+
+/// A part of the text that was taken out.
+struct Blanked {
+    region: Range<usize>,
+    /// The header of its table.
+    header: Option<usize>,
+}
 
 /// Parses one file.
 pub(super) fn parse(file: u32, text: &str, problems: &mut Problems) -> Table {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    let recovered = from_toml(table.get_ref(), file);
-    if errors.is_empty() {
-        return recovered;
+    let mut rest = text.to_owned();
+    let mut blanked: Vec<Blanked> = Vec::new();
+    let mut reported = 0;
+    loop {
+        let (table, errors) = DeTable::parse_recoverable(&rest);
+        let first = errors
+            .into_iter()
+            .map(|error| (error.span().unwrap_or(0..0), error.message().to_owned()))
+            .min_by_key(|(span, _)| span.start);
+        let Some((span, message)) = first else {
+            let mut tree = from_toml(table.get_ref(), file);
+            for part in &blanked {
+                mark_broken(&mut tree, text, part, file);
+            }
+            return tree;
+        };
+        let outline = Outline::of(&rest);
+        let region = (reported < MOST_ERRORS)
+            .then(|| outline.culprit(&rest, span.start, message.contains("duplicate")))
+            .flatten();
+        let header = region
+            .as_ref()
+            .and_then(|region| outline.header_before(region.start));
+        let tiers = match &region {
+            Some(region) => concerned(text, region, header),
+            None => Tiers::ALL,
+        };
+        report(
+            file,
+            text,
+            &span,
+            region.as_ref(),
+            &message,
+            tiers,
+            problems,
+        );
+        reported += 1;
+        let Some(region) = region else {
+            return from_toml(table.get_ref(), file);
+        };
+        rest = without(&rest, &region);
+        blanked.push(Blanked { region, header });
     }
-    let ranges: Vec<Range<usize>> = errors
-        .iter()
-        .map(|error| error.span().unwrap_or(0..0))
-        .collect();
-    let (tiers, table) = match limited(file, text, &ranges) {
-        Some((tiers, clean)) => (tiers, choose(recovered, clean, tiers)),
-        None => (Tiers::ALL, recovered),
+}
+
+/// Where tables and statements begin, told by the look of the lines alone, so that an open bracket does not hide them.
+struct Outline {
+    lines: Vec<usize>,
+    /// Starts of `[table]` lines, broken ones too.
+    headers: Vec<usize>,
+    /// Starts of `key = …` lines.
+    statements: Vec<usize>,
+    end: usize,
+}
+
+impl Outline {
+    fn of(text: &str) -> Self {
+        let mut outline = Self {
+            lines: Vec::new(),
+            headers: Vec::new(),
+            statements: Vec::new(),
+            end: text.len(),
+        };
+        let mut at = 0;
+        for line in text.split_inclusive('\n') {
+            outline.lines.push(at);
+            if looks_like_header(line) {
+                outline.headers.push(at);
+            } else if looks_like_statement(line) {
+                outline.statements.push(at);
+            }
+            at += line.len();
+        }
+        outline
+    }
+
+    /// The smallest part of the text without which the error at `at` is gone and everything before it is sound.
+    fn culprit(&self, text: &str, at: usize, twice: bool) -> Option<Range<usize>> {
+        let line_start = last_at_most(&self.lines, at)?;
+        let line = line_start
+            ..self
+                .lines
+                .iter()
+                .copied()
+                .find(|start| *start > line_start)
+                .unwrap_or(self.end);
+        let begins_something =
+            self.headers.contains(&line_start) || self.statements.contains(&line_start);
+        let at_start = text[line_start..at.min(text.len())].trim().is_empty();
+        let previous = self.part_before(line_start);
+        let candidates = if !twice && (at >= self.end || (begins_something && at_start)) {
+            // A new table or key is unexpected only if what stands before it is still open.
+            [
+                previous,
+                Some(line.clone()),
+                self.statement(at),
+                self.table(at),
+            ]
+        } else {
+            [
+                Some(line.clone()),
+                self.statement(at),
+                previous,
+                self.table(at),
+            ]
+        };
+        candidates
+            .into_iter()
+            .flatten()
+            .filter(|region| !text[region.clone()].trim().is_empty())
+            .find(|region| {
+                let (_, errors) = DeTable::parse_recoverable(&without(text, region));
+                let next = errors
+                    .iter()
+                    .filter_map(|error| Some(error.span()?.start))
+                    .min();
+                next.is_none_or(|next| next > at.max(region.end.saturating_sub(1)))
+            })
+            .map(|region| self.whole_header(region))
+    }
+
+    /// Without its header a table's keys would fall to the table before it.
+    fn whole_header(&self, region: Range<usize>) -> Range<usize> {
+        match self.headers.contains(&region.start) {
+            true => self.table(region.start).unwrap_or(region),
+            false => region,
+        }
+    }
+
+    fn starts(&self) -> impl Iterator<Item = usize> {
+        self.headers.iter().chain(&self.statements).copied()
+    }
+
+    /// The statement that holds `at`.
+    fn statement(&self, at: usize) -> Option<Range<usize>> {
+        let start = last_at_most(&self.statements, at)?;
+        Some(
+            start
+                ..self
+                    .starts()
+                    .filter(|next| *next > start)
+                    .min()
+                    .unwrap_or(self.end),
+        )
+    }
+
+    /// The statement or header that ends where `line` begins.
+    fn part_before(&self, line: usize) -> Option<Range<usize>> {
+        let start = self.starts().filter(|start| *start < line).max()?;
+        Some(start..line)
+    }
+
+    /// The table that holds `at`, from its header to the next one.
+    fn table(&self, at: usize) -> Option<Range<usize>> {
+        let start = self.header_before(at)?;
+        Some(
+            start
+                ..self
+                    .headers
+                    .iter()
+                    .copied()
+                    .find(|next| *next > start)
+                    .unwrap_or(self.end),
+        )
+    }
+
+    fn header_before(&self, at: usize) -> Option<usize> {
+        last_at_most(&self.headers, at)
+    }
+}
+
+fn last_at_most(starts: &[usize], at: usize) -> Option<usize> {
+    starts.iter().copied().rfind(|start| *start <= at)
+}
+
+/// `[name` or `[[name`: inside a list a bare word would not be valid anyway.
+fn looks_like_header(line: &str) -> bool {
+    let line = line.trim_start();
+    let inner = line.trim_start_matches('[').trim_start();
+    inner.len() < line.len()
+        && inner.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && !["true", "false", "inf", "nan"]
+            .iter()
+            .any(|word| inner.starts_with(word))
+}
+
+/// `key = …`; a key inside an inline table follows a brace or a comma and does not begin a line.
+fn looks_like_statement(line: &str) -> bool {
+    let Some((key, _)) = line.split_once('=') else {
+        return false;
     };
-    for (error, range) in errors.iter().zip(ranges) {
-        let (message, help) = explain(error.message());
-        let draft = problems.report(codes::SYNTAX, tiers, Span::new(file, range), "", message);
-        if let Some(help) = help {
-            draft.help(help);
-        }
-    }
-    table
-}
-
-/// The tiers of the broken tables and the tree without them, if the rest is sound.
-fn limited(file: u32, text: &str, errors: &[Range<usize>]) -> Option<(Tiers, Table)> {
-    let mut blanked = text.to_owned();
-    let mut tiers = Tiers::NONE;
-    for error in errors {
-        let region = table_around(text, error.start)?;
-        let path = header_path(&text[region.clone()], error.start - region.start)?;
-        tiers = tiers.and(tiers_of(&path, &BTreeMap::new()));
-        let blank: String = text[region.clone()]
+    let key = key.trim();
+    !key.is_empty()
+        && key
             .chars()
-            .flat_map(|c| std::iter::repeat_n(if c == '\n' { '\n' } else { ' ' }, c.len_utf8()))
-            .collect();
-        blanked.replace_range(region, &blank);
-    }
-    let (table, errors) = DeTable::parse_recoverable(&blanked);
-    (errors.is_empty() && tiers != Tiers::ALL).then(|| (tiers, from_toml(table.get_ref(), file)))
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | ' '))
 }
 
-/// From the header line before `at` to the next line that begins with `[`; `None` before the first table.
-fn table_around(text: &str, at: usize) -> Option<Range<usize>> {
-    let line_starts =
-        std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1));
-    let mut start = None;
-    for line in line_starts {
-        if !text[line..]
-            .trim_start_matches([' ', '\t'])
-            .starts_with('[')
-        {
-            continue;
+/// The text with a part of it replaced by spaces, so that all other offsets stay.
+fn without(text: &str, region: &Range<usize>) -> String {
+    let blank: String = text[region.clone()]
+        .bytes()
+        .map(|byte| if byte == b'\n' { '\n' } else { ' ' })
+        .collect();
+    format!("{}{blank}{}", &text[..region.start], &text[region.end..])
+}
+
+/// Whom a broken part concerns: the tier of its table, or everybody if the header itself is broken.
+fn concerned(text: &str, region: &Range<usize>, header: Option<usize>) -> Tiers {
+    let Some(header) = header.filter(|header| *header != region.start) else {
+        let key = text[region.clone()]
+            .split(['=', '.'])
+            .next()
+            .unwrap_or("")
+            .trim();
+        let plain = !key.contains('[') && !key.is_empty() && header.is_none();
+        return if plain {
+            tiers_of(key, &BTreeMap::new())
+        } else {
+            Tiers::ALL
+        };
+    };
+    match header_path(text, header) {
+        Some(path) => tiers_of(&path, &BTreeMap::new()),
+        None => Tiers::ALL,
+    }
+}
+
+fn header_path(text: &str, header: usize) -> Option<String> {
+    let line = text[header..].lines().next()?.trim();
+    let (path, _) = line.trim_start_matches('[').split_once(']')?;
+    Some(path.trim().to_owned())
+}
+
+/// Puts a mark where the blanked key would be, so that nobody reports it as missing and its element counts as broken.
+fn mark_broken(tree: &mut Table, text: &str, part: &Blanked, file: u32) {
+    let statement = &text[part.region.clone()];
+    let Some((key, _)) = statement
+        .split_once('=')
+        .filter(|_| looks_like_statement(statement))
+    else {
+        return;
+    };
+    let Some(key) = key
+        .trim()
+        .split('.')
+        .next()
+        .map(|key| key.trim_matches('"').to_owned())
+    else {
+        return;
+    };
+    let span = Span::new(file, part.region.clone());
+    let broken = Entry {
+        key: span,
+        value: Value {
+            span,
+            kind: Kind::Broken,
+        },
+    };
+    let table = match part.header {
+        None => Some(tree),
+        Some(line) => {
+            let indent = text[line..].len() - text[line..].trim_start().len();
+            let header = line + indent;
+            tree.values_mut()
+                .find_map(|entry| table_at(&mut entry.value, u32::try_from(header).ok()?))
         }
-        if line > at {
-            return start.map(|start| start..line);
+    };
+    if let Some(table) = table {
+        table.entry(key).or_insert(broken);
+    }
+}
+
+/// The table whose header stands at an offset.
+fn table_at(value: &mut Value, header: u32) -> Option<&mut Table> {
+    let here = value.span.start == header;
+    match &mut value.kind {
+        Kind::Table(table) => {
+            if here {
+                return Some(table);
+            }
+            table
+                .values_mut()
+                .find_map(|entry| table_at(&mut entry.value, header))
         }
-        start = Some(line);
+        Kind::Array(items) => items.iter_mut().find_map(|item| table_at(item, header)),
+        _ => None,
     }
-    start.map(|start| start..text.len())
 }
 
-/// The table's key path; `None` if the error is in the header itself, so that nobody knows what was meant.
-fn header_path(region: &str, error: usize) -> Option<String> {
-    let line = region.lines().next()?;
-    if error <= line.len() {
-        return None;
-    }
-    let inner = line.trim().trim_start_matches('[');
-    let path = inner.split(']').next()?.trim();
-    path.chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
-        .then(|| path.to_owned())
-}
-
-/// Tables of the broken tiers from the recovered parse (for their other mistakes), all others from the clean one.
-fn choose(recovered: Table, mut clean: Table, tiers: Tiers) -> Table {
-    for (key, entry) in recovered {
-        if tiers_of(&key, &BTreeMap::new()).within(tiers) {
-            clean.insert(key, entry);
+fn report(
+    file: u32,
+    text: &str,
+    span: &Range<usize>,
+    region: Option<&Range<usize>>,
+    message: &str,
+    tiers: Tiers,
+    problems: &mut Problems,
+) {
+    // An open list shows only where the next key stands: the mark belongs to the line that left it open.
+    let open = region.filter(|region| !region.contains(&span.start));
+    let (span, message, help) = match open {
+        Some(region) => {
+            let line = text[region.clone()]
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_end();
+            (
+                region.start..region.start + line.len(),
+                "what begins here is not closed".to_owned(),
+                Some("close the list with `]`, the table with `}` or the string with its quotes"),
+            )
         }
+        None => (
+            span.clone(),
+            format!("this is not valid TOML: {message}"),
+            help(message),
+        ),
+    };
+    let draft = problems.report(codes::SYNTAX, tiers, Span::new(file, span), "", message);
+    if let Some(help) = help {
+        draft.help(help);
     }
-    clean
 }
 
-/// The parser's message as a sentence, and what usually lies behind it.
-fn explain(message: &str) -> (String, Option<&'static str>) {
-    let help = match message {
+/// What usually lies behind a message of the parser.
+fn help(message: &str) -> Option<&'static str> {
+    match message {
         m if m.contains("duplicate key") => {
             Some("a key or table is written once in a file: put both parts together")
         }
-        m if m.contains("unclosed") || m.contains("invalid basic string") => {
-            Some("close the string with `\"` on the same line")
+        m if m.contains("must be quoted") => Some("put the value into double quotes"),
+        m if m.contains("string") => {
+            Some("close the string on its line with the quote that opened it")
         }
-        m if m.contains("string values must be quoted") => Some("put the value into double quotes"),
         m if m.contains("array") => {
             Some("separate the items by commas and close the list with `]`")
         }
+        m if m.contains("key with no value") => Some("write `key = value`"),
         _ => None,
-    };
-    (format!("this is not valid TOML: {message}"), help)
+    }
 }

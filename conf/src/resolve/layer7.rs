@@ -550,6 +550,11 @@ fn parse_server(text: &str) -> Option<ServerAddress> {
     })
 }
 
+/// The pattern, if it is one.
+pub(crate) fn host_pattern(text: &str) -> Option<HostPattern> {
+    parse_host(text).ok()
+}
+
 fn parse_host(text: &str) -> Result<HostPattern, &'static str> {
     let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if host == "*" {

@@ -1,0 +1,450 @@
+//! CORE: VIPs against networks, nodes and one another.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::Judge;
+use crate::codes;
+use crate::decode::At;
+use crate::platform::Vip;
+use crate::problems::Tiers;
+use crate::raw::failover::{Unadvertised, Vip as RawVip};
+use crate::source::Span;
+use crate::unit::Interval;
+
+/// The protocol's field is 12 bits of centiseconds (RFC 9568 section 5.2.7).
+const SHORTEST_ADVERT: Interval = Interval::from_millis(10);
+const LONGEST_ADVERT: Interval = Interval::from_millis(40_950);
+const CENTISECOND_MICROS: u64 = 10_000;
+/// The owner of the address (RFC 9568 section 5.2.4).
+const OWNER: u8 = 255;
+
+impl Judge<'_, '_> {
+    pub(super) fn failover(&mut self) {
+        let platform = self.platform;
+        for (name, vip) in &platform.vips {
+            let Some(raw) = self.raw_vip(name) else {
+                continue;
+            };
+            self.addresses(name, vip, raw);
+            self.directors(name, vip, raw);
+            self.advert_interval(name, raw);
+            self.priorities(name, vip, raw);
+            self.weights(name, vip, raw);
+            self.heartbeat(name, vip, raw);
+        }
+        self.default_advert_interval();
+        self.router_ids();
+        self.address_owners();
+    }
+
+    fn addresses(&mut self, name: &str, vip: &Vip, raw: &RawVip) {
+        let Some(network) = self.platform.networks.get(&vip.network) else {
+            return;
+        };
+        for address in raw.addresses.iter().flat_map(|addresses| &addresses.value) {
+            if !network.contains(address.0.addr()) {
+                self.report(
+                    codes::VIP_OUTSIDE,
+                    Tiers::VIP,
+                    address.span,
+                    format!("vip.{name}.addresses"),
+                    format!("{} of VIP `{name}` does not lie in network `{}`", address.0.addr(), network.name),
+                )
+                .help("the directors answer ARP for it on that network's interface, so it must belong there; other addresses go into `unadvertised`");
+            }
+        }
+        let platform = self.platform;
+        for (entry, moved) in unadvertised(raw).zip(&vip.unadvertised) {
+            let Some(network) = platform.networks.get(&moved.network) else {
+                continue;
+            };
+            if !network.contains(moved.address) {
+                self.report(
+                    codes::VIP_OUTSIDE,
+                    Tiers::VIP,
+                    entry.span,
+                    format!("vip.{name}.unadvertised"),
+                    format!("{} does not lie in network `{}`", moved.address, network.name),
+                )
+                .help("name the address's own network: { network = \"inside\", address = \"10.1.0.1/24\" }");
+            }
+        }
+    }
+
+    /// Every director must be able to hold every address, and to speak on the networks of VRRP.
+    fn directors(&mut self, name: &str, vip: &Vip, raw: &RawVip) {
+        let platform = self.platform;
+        let mut networks: Vec<&str> = vip
+            .all_addresses()
+            .map(|address| address.network.as_str())
+            .collect();
+        networks.push(&vip.network);
+        networks.sort_unstable();
+        networks.dedup();
+        for director in raw.directors.iter().flat_map(|directors| &directors.value) {
+            let Some(node) = platform.nodes.get(&director.value) else {
+                continue;
+            };
+            for network in &networks {
+                let key = format!("vip.{name}.directors");
+                match node.on.get(*network) {
+                    None => {
+                        self.report(
+                            codes::DIRECTOR_UNATTACHED,
+                            Tiers::VIP,
+                            director.span,
+                            key,
+                            format!("director `{}` is not attached to network `{network}` of VIP `{name}`", director.value),
+                        )
+                        .help(format!("add `{network} = {{ interface = …, addresses = […] }}` to `[node.{}.on]`", director.value));
+                    }
+                    Some(on) if on.interface.is_none() => {
+                        self.report(
+                            codes::DIRECTOR_INTERFACE,
+                            Tiers::VIP,
+                            director.span,
+                            key,
+                            format!(
+                                "no interface is given for director `{}` on network `{network}`",
+                                director.value
+                            ),
+                        )
+                        .help(format!(
+                            "set `interface` in node.{}.on.{network}: the VIP is added there",
+                            director.value
+                        ));
+                    }
+                    Some(_) => self.director_families(name, vip, director, network),
+                }
+            }
+        }
+        if vip.directors.len() == 1 {
+            let span = raw
+                .directors
+                .as_ref()
+                .map_or(raw.span, |directors| directors.span);
+            self.report(
+                codes::ONE_DIRECTOR,
+                Tiers::FAILOVER,
+                span,
+                format!("vip.{name}.directors"),
+                format!(
+                    "VIP `{name}` has one director: when `{}` dies, nobody takes the VIP",
+                    vip.directors[0]
+                ),
+            );
+        }
+    }
+
+    /// Adverts of a family are sent from an address of that family.
+    fn director_families(&mut self, name: &str, vip: &Vip, director: &At<String>, network: &str) {
+        if network != vip.network {
+            return;
+        }
+        let Some(on) = self.platform.attachment(&director.value, network) else {
+            return;
+        };
+        let addresses = &on.addresses;
+        for (ipv4, family) in [(true, "IPv4"), (false, "IPv6")] {
+            let wanted = vip
+                .addresses
+                .iter()
+                .any(|address| address.address.is_ipv4() == ipv4);
+            if wanted && !addresses.iter().any(|address| address.is_ipv4() == ipv4) {
+                self.report(
+                    codes::DIRECTOR_FAMILY,
+                    Tiers::VIP,
+                    director.span,
+                    format!("vip.{name}.directors"),
+                    format!("VIP `{name}` has an {family} address, but director `{}` has none on network `{network}`", director.value),
+                )
+                .help("adverts are sent from the director's own address of the same family");
+            }
+        }
+    }
+
+    fn advert_interval(&mut self, name: &str, raw: &RawVip) {
+        if let Some(interval) = raw
+            .vrrp
+            .as_ref()
+            .and_then(|vrrp| vrrp.advert_interval.as_ref())
+        {
+            self.check_advert(
+                interval.value,
+                interval.span,
+                &format!("vip.{name}.vrrp.advert_interval"),
+            );
+        }
+    }
+
+    fn default_advert_interval(&mut self) {
+        let defaults = self
+            .raw
+            .defaults
+            .as_ref()
+            .and_then(|defaults| defaults.vrrp.as_ref());
+        if let Some(interval) = defaults.and_then(|vrrp| vrrp.advert_interval.as_ref()) {
+            self.check_advert(
+                interval.value,
+                interval.span,
+                "defaults.vrrp.advert_interval",
+            );
+        }
+    }
+
+    fn check_advert(&mut self, interval: Interval, span: Span, key: &str) {
+        let in_range = (SHORTEST_ADVERT..=LONGEST_ADVERT).contains(&interval);
+        if !in_range || !interval.as_micros().is_multiple_of(CENTISECOND_MICROS) {
+            self.report(
+                codes::ADVERT_INTERVAL,
+                Tiers::FAILOVER,
+                span,
+                key,
+                format!("adverts cannot be sent every {interval}: VRRP carries whole hundredths of a second"),
+            )
+            .help("allowed: multiples of 10ms, from 10ms to 40.95s");
+        }
+    }
+
+    fn priorities(&mut self, name: &str, vip: &Vip, raw: &RawVip) {
+        let Some(written) = raw.vrrp.as_ref().and_then(|vrrp| vrrp.priorities.as_ref()) else {
+            return;
+        };
+        let key = format!("vip.{name}.vrrp.priorities");
+        if written.len() != vip.directors.len() {
+            self.report(
+                codes::PRIORITY_COUNT,
+                Tiers::FAILOVER,
+                written.span,
+                key,
+                format!("VIP `{name}` has {} directors, but {} priorities", vip.directors.len(), written.len()),
+            )
+            .help("one priority for each director, in the same order; without `priorities` they are 250, 240, 230 …");
+            return;
+        }
+        for pair in written.windows(2) {
+            let (first, second) = (&pair[0], &pair[1]);
+            if first.value == second.value {
+                self.report(
+                    codes::EQUAL_PRIORITIES,
+                    Tiers::FAILOVER,
+                    second.span,
+                    &key,
+                    format!("two directors have priority {}: which of them holds the VIP is decided by their addresses", second.value.get()),
+                )
+                .also(first.span, "the same priority");
+            } else if first.value < second.value {
+                self.report(
+                    codes::PRIORITY_ORDER,
+                    Tiers::FAILOVER,
+                    second.span,
+                    &key,
+                    "the priorities contradict the order of `directors`: the preferred director stands first",
+                )
+                .help("put the directors into the order of their priorities");
+            }
+        }
+        for (priority, director) in written.value.iter().zip(&vip.directors) {
+            let own = self.platform.attachment(director, &vip.network);
+            let owner = own.is_some_and(|own| {
+                vip.addresses
+                    .iter()
+                    .all(|address| own.addresses.contains(&address.address))
+            });
+            if priority.value.get() == OWNER && !owner {
+                self.report(
+                    codes::NOT_OWNER,
+                    Tiers::FAILOVER,
+                    priority.span,
+                    &key,
+                    format!("priority 255 means that the VIP is `{director}`'s own address, which it is not"),
+                )
+                .help("use 254 at most: the owner never waits and no check moves its priority");
+            }
+        }
+    }
+
+    /// Whether a falling check can move the VIP at all. A backup takes over only from a lower priority, not from an equal one.
+    fn weights(&mut self, name: &str, vip: &Vip, raw: &RawVip) {
+        let (Some(first), Some(second)) = (vip.directors.first(), vip.directors.get(1)) else {
+            return;
+        };
+        let (Some(high), Some(low)) = (vip.priority_of(first), vip.priority_of(second)) else {
+            return;
+        };
+        let (high, low) = (i32::from(high.get()), i32::from(low.get()));
+        let key = format!("vip.{name}.vrrp");
+        let tracks = raw
+            .vrrp
+            .iter()
+            .flat_map(|vrrp| vrrp.track.iter())
+            .flat_map(|tracks| &tracks.value);
+        for weight in tracks.filter_map(|track| track.weight.as_ref()) {
+            let fallen = (high + i32::try_from(weight.value.0).unwrap_or(0)).clamp(1, 254);
+            if high > low && fallen >= low {
+                self.report(
+                    codes::WEIGHT_TOO_SMALL,
+                    Tiers::FAILOVER,
+                    weight.span,
+                    format!("{key}.track"),
+                    format!("this weight cannot move VIP `{name}`: {high} {} = {fallen} on `{first}`, and `{second}` has {low}", weight.value.0),
+                )
+                .label(format!("at least {} is needed", low - high - 1))
+                .help("a backup takes over only from a lower priority; at an equal one the VIP stays where it is");
+            }
+        }
+        let penalty = i32::from(vip.vrrp.unready_penalty);
+        let written = raw
+            .vrrp
+            .as_ref()
+            .and_then(|vrrp| vrrp.unready_penalty.as_ref());
+        if let Some(written) =
+            written.filter(|_| penalty > 0 && high > low && (high - penalty).max(1) >= low)
+        {
+            self.report(
+                codes::PENALTY_TOO_SMALL,
+                Tiers::FAILOVER,
+                written.span,
+                format!("{key}.unready_penalty"),
+                format!("this penalty cannot move VIP `{name}`: {high} - {penalty} = {} on `{first}`, and `{second}` has {low}", (high - penalty).max(1)),
+            )
+            .label(format!("at least {} is needed", high - low + 1));
+        }
+    }
+
+    fn heartbeat(&mut self, name: &str, vip: &Vip, raw: &RawVip) {
+        let Some(heartbeat) = raw.vrrp.as_ref().and_then(|vrrp| vrrp.heartbeat.as_ref()) else {
+            return;
+        };
+        let key = format!("vip.{name}.vrrp.heartbeat");
+        if heartbeat.value == vip.network {
+            self.report(
+                codes::HEARTBEAT_SAME,
+                Tiers::FAILOVER,
+                heartbeat.span,
+                &key,
+                format!(
+                    "the second heartbeat path of VIP `{name}` is the first one: network `{}`",
+                    vip.network
+                ),
+            )
+            .help("name another network, best on other switches");
+        }
+        let platform = self.platform;
+        for director in &vip.directors {
+            let attached = platform.attachment(director, &heartbeat.value);
+            if platform.nodes.contains_key(director)
+                && !attached.is_some_and(|on| on.interface.is_some())
+            {
+                self.report(
+                    codes::HEARTBEAT_UNATTACHED,
+                    Tiers::FAILOVER,
+                    heartbeat.span,
+                    &key,
+                    format!("director `{director}` has no interface on network `{}`, over which the heartbeat runs", heartbeat.value),
+                )
+                .help(format!("add the network to `[node.{director}.on]`"));
+            }
+        }
+    }
+
+    /// Two virtual routers with one id on one network take each other for the same one. (Per family: RFC 9568 section 5.2.3.)
+    fn router_ids(&mut self) {
+        let raw = self.raw;
+        let mut seen: BTreeMap<(String, u8, bool), (String, Span)> = BTreeMap::new();
+        for (name, element) in raw.vip.iter().flat_map(|vips| &vips.0) {
+            let id = element.raw.vrrp.as_ref().and_then(|vrrp| vrrp.id.as_ref());
+            let (Some(id), Some(network)) = (id, &element.raw.network) else {
+                continue;
+            };
+            let mut families: Vec<bool> = element
+                .raw
+                .addresses
+                .iter()
+                .flat_map(|addresses| &addresses.value)
+                .map(|address| address.0.addr().is_ipv4())
+                .collect();
+            families.sort_unstable();
+            families.dedup();
+            for ipv4 in families {
+                let slot = (network.value.clone(), id.value.get(), ipv4);
+                if let Some((other, first)) = seen.get(&slot).cloned() {
+                    self.report(
+                        codes::ROUTER_ID_CLASH,
+                        Tiers::FAILOVER,
+                        id.span,
+                        format!("vip.{name}.vrrp.id"),
+                        format!("VIPs `{other}` and `{name}` have the same virtual router id {} on network `{}`", id.value, network.value),
+                    )
+                    .also(first, format!("`{other}` has it here"))
+                    .help("give each VIP of a network its own id, 1 to 255");
+                    break;
+                }
+                seen.insert(slot, (name.clone(), id.span));
+            }
+        }
+    }
+
+    /// An address belongs to one VIP, and not to a node as well.
+    fn address_owners(&mut self) {
+        let raw = self.raw;
+        let platform = self.platform;
+        let mut seen: BTreeMap<IpAddr, (String, Span)> = BTreeMap::new();
+        for (name, element) in raw.vip.iter().flat_map(|vips| &vips.0) {
+            let advertised = element
+                .raw
+                .addresses
+                .iter()
+                .flat_map(|addresses| &addresses.value);
+            let mut all: Vec<(IpAddr, Span)> = advertised
+                .map(|address| (address.0.addr(), address.span))
+                .collect();
+            all.extend(unadvertised(&element.raw).filter_map(|entry| {
+                let cidr = match &entry.value {
+                    Unadvertised::Address(cidr) => *cidr,
+                    Unadvertised::Table(table) => table.address.as_ref()?.value,
+                };
+                Some((cidr.0.addr(), entry.span))
+            }));
+            for (address, span) in all {
+                if let Some((other, first)) = seen.get(&address).cloned() {
+                    self.report(
+                        codes::VIP_ADDRESS_TWICE,
+                        Tiers::VIP,
+                        span,
+                        format!("vip.{name}"),
+                        format!("{address} is moved twice, by VIP `{other}` and by VIP `{name}`"),
+                    )
+                    .also(first, "the first time");
+                } else {
+                    seen.insert(address, (name.clone(), span));
+                }
+                let owner = platform
+                    .nodes
+                    .values()
+                    .find(|node| node.on.values().any(|on| on.addresses.contains(&address)));
+                let owner_on_purpose = platform.vips.get(name).is_some_and(|vip| {
+                    owner.is_some_and(|owner| {
+                        vip.priority_of(&owner.name)
+                            .is_some_and(|priority| priority.get() == OWNER)
+                    })
+                });
+                if let Some(owner) = owner.filter(|_| !owner_on_purpose) {
+                    self.report(
+                        codes::VIP_IS_NODE,
+                        Tiers::VIP,
+                        span,
+                        format!("vip.{name}"),
+                        format!("{address} is node `{}`'s own address; a virtual address belongs to no node", owner.name),
+                    )
+                    .help("take it out of the node's `addresses`, or choose another virtual address");
+                }
+            }
+        }
+    }
+}
+
+fn unadvertised(raw: &RawVip) -> impl Iterator<Item = &At<Unadvertised>> {
+    raw.unadvertised.iter().flat_map(|entries| &entries.value)
+}

@@ -1,0 +1,77 @@
+//! CORE: connection synchronisation against the rest.
+
+use super::Judge;
+use crate::codes;
+use crate::platform::Forward;
+use crate::problems::Tiers;
+
+impl Judge<'_, '_> {
+    pub(super) fn sync(&mut self) {
+        let platform = self.platform;
+        let (Some(sync), Some(raw)) = (&platform.connection_sync, &self.raw.connection_sync) else {
+            return;
+        };
+        let span = raw
+            .network
+            .as_ref()
+            .map_or(raw.span, |network| network.span);
+        for (name, vip) in &platform.vips {
+            if vip.network == sync.network {
+                self.report(
+                    codes::SYNC_ON_CLIENTS,
+                    Tiers::LAYER4,
+                    span,
+                    "connection_sync.network",
+                    format!("connection synchronisation runs over network `{}`, on which VIP `{name}` meets its clients", sync.network),
+                )
+                .help("it is unauthenticated multicast: give it a network of its own");
+            }
+            for director in &vip.directors {
+                let attached = platform.attachment(director, &sync.network);
+                if platform.nodes.contains_key(director)
+                    && !attached.is_some_and(|on| on.interface.is_some())
+                {
+                    self.report(
+                        codes::SYNC_UNATTACHED,
+                        Tiers::LAYER4,
+                        span,
+                        "connection_sync.network",
+                        format!("director `{director}` has no interface on network `{}`, over which connections are synchronised", sync.network),
+                    )
+                    .help(format!("add the network to `[node.{director}.on]`"));
+                }
+            }
+        }
+        for (name, service) in platform
+            .virtual_services
+            .iter()
+            .filter(|(_, service)| service.forward == Forward::Tun)
+        {
+            let vips = service
+                .vips
+                .iter()
+                .filter_map(|vip| platform.vips.get(vip))
+                .flat_map(|vip| &vip.addresses);
+            let mixed = vips.clone().any(|vip| {
+                service
+                    .real_servers
+                    .iter()
+                    .any(|server| server.address.is_ipv4() != vip.address.is_ipv4())
+            });
+            if mixed {
+                let at = self
+                    .raw_service(name)
+                    .and_then(|raw| raw.real_servers.as_ref().map(|servers| servers.span));
+                self.report(
+                    codes::SYNC_MIXED_TUNNEL,
+                    Tiers::LAYER4,
+                    at.unwrap_or(span),
+                    format!("virtual_service.{name}.real_servers"),
+                    format!("service `{name}` has tunnels to real servers of the other address family, which excludes connection synchronisation"),
+                )
+                .also(raw.span, "synchronisation is asked for here")
+                .help("use real servers of the VIP's family, or do without `[connection_sync]`");
+            }
+        }
+    }
+}
