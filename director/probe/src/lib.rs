@@ -1,35 +1,30 @@
 //! Health checks: scheduler, rise/fall verdicts and engines. Used by `director` for real servers and by `edge` for upstreams.
+//!
+//! ```text
+//!             targets                       due                       result
+//!  daemon ──set_targets──► prober ──► schedule ──► engine (tcp, http, edge) ──► verdict ──Change──► daemon
+//! ```
+//!
+//! [`Prober`] is one task that holds every target; a check is a task only while it runs. What is decided is in the cores `verdict` and
+//! `schedule`; what is asked in `engine`.
 
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::sync::Arc;
+mod book;
+pub mod engine;
+mod prober;
+pub mod schedule;
+mod target;
+pub mod verdict;
+
 use std::time::Duration;
 
 use conf::Moment;
-use conf::platform::Check;
 use serde::{Deserialize, Serialize};
 
-/// What is probed: one address with one check. Two targets that compare equal are one probe, however many services use them.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The address to probe: the check's own `address` and `port` where it names them, else the server's.
-    pub address: SocketAddr,
-    /// How.
-    pub check: Arc<Check>,
-}
-
-/// Identity of a target: its address and everything of its check that matters, in one ordered word.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct TargetKey(String);
-
-impl Target {
-    /// The identity under which the target is scheduled and reported.
-    pub fn key(&self) -> TargetKey {
-        TargetKey(format!("{} {:?}", self.address, self.check.kind))
-    }
-}
+pub use engine::supported;
+pub use prober::{Prober, Settings};
+pub use target::{Target, TargetKey};
 
 /// The verdict on a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,30 +87,4 @@ pub enum EdgeState {
     Draining,
     /// Starting, or a data thread has died.
     NotReady,
-}
-
-/// Runs the checks of a set of targets on the current tokio runtime until it is dropped.
-#[derive(Debug)]
-pub struct Prober {
-    _private: (),
-}
-
-impl Prober {
-    /// A prober without targets. `seed` decides the jitter; `clock` reads the time. Changes arrive on the receiver, which is bounded:
-    /// a receiver that does not keep up loses single changes but `statuses` is always complete.
-    pub fn new(seed: u64, clock: fn() -> Moment) -> (Prober, tokio::sync::mpsc::Receiver<Change>) {
-        let _ = (seed, clock);
-        let (_sender, receiver) = tokio::sync::mpsc::channel(1);
-        (Prober { _private: () }, receiver)
-    }
-
-    /// Replaces the set of targets. A target that stays keeps its state and its place in the schedule; a new one is checked at once.
-    pub fn set_targets(&self, targets: Vec<Target>) -> BTreeSet<TargetKey> {
-        targets.iter().map(Target::key).collect()
-    }
-
-    /// What is known now.
-    pub fn statuses(&self) -> BTreeMap<TargetKey, Status> {
-        BTreeMap::new()
-    }
 }

@@ -1,0 +1,154 @@
+//! SHELL: one HTTP/1.1 request on a connection of its own, and the rules by which its answer is accepted.
+//!
+//! No pool and no redirects: a check must find out what a new connection meets.
+
+use bytes::Bytes;
+use conf::platform::CheckKind;
+use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Answer, CheckError, Deadline, tcp, tls};
+use crate::Target;
+
+/// How much of a body is looked at.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// What of the body is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Want<'a> {
+    /// Nothing: the status decides.
+    Status,
+    /// As much as is needed to find this text.
+    Text(&'a [u8]),
+    /// All of it, to the limit.
+    All,
+}
+
+/// An `http` or `https` check.
+pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer, CheckError> {
+    let CheckKind::Http {
+        tls: over_tls,
+        method,
+        path,
+        host,
+        status,
+        body,
+        headers,
+        server_name,
+    } = &target.check.kind
+    else {
+        return Err(CheckError::Unsupported(target.check.kind.word()));
+    };
+    let mut request = request(target, method, path, host.as_deref())?;
+    for (name, value) in headers {
+        let wrong = || CheckError::Request(format!("header `{name}: {value}`"));
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        request
+            .headers_mut()
+            .append(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
+    }
+    let want = body
+        .as_deref()
+        .map_or(Want::Status, |text| Want::Text(text.as_bytes()));
+    let stream = tcp::connect(target, deadline).await?;
+    let (code, content) = if *over_tls {
+        let name = server_name
+            .clone()
+            .or_else(|| host.clone())
+            .unwrap_or_else(|| target.address.ip().to_string());
+        let stream = deadline.limit("tls", tls::handshake(stream, &name)).await?;
+        deadline
+            .limit("answer", exchange(stream, request, want))
+            .await?
+    } else {
+        deadline
+            .limit("answer", exchange(stream, request, want))
+            .await?
+    };
+    if !status.iter().any(|range| range.contains(code)) {
+        return Err(CheckError::Status(code));
+    }
+    match want {
+        Want::Text(text) if !contains(&content, text) => Err(CheckError::Body(code)),
+        _ => Ok(Answer::alive(format!("status {code}"))),
+    }
+}
+
+/// A request without body. `host` stands in the Host field; by default the checked address.
+pub(super) fn request(
+    target: &Target,
+    method: &str,
+    path: &str,
+    host: Option<&str>,
+) -> Result<Request<Empty<Bytes>>, CheckError> {
+    let wrong = |error: http::Error| CheckError::Request(error.to_string());
+    let host = host.map_or_else(|| target.address.to_string(), str::to_owned);
+    Request::builder()
+        .method(Method::from_bytes(method.as_bytes()).map_err(|error| wrong(error.into()))?)
+        .uri(path)
+        .header(HOST, host)
+        .header(USER_AGENT, "weir-check")
+        .header(CONNECTION, "close")
+        .body(Empty::new())
+        .map_err(wrong)
+}
+
+/// Sends the request and reads the answer as far as it is wanted.
+pub(super) async fn exchange<S>(
+    stream: S,
+    request: Request<Empty<Bytes>>,
+    want: Want<'_>,
+) -> Result<(u16, Vec<u8>), CheckError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(CheckError::Http)?;
+    let conversation = async {
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(CheckError::Http)?;
+        let code = response.status().as_u16();
+        Ok((code, read(response, want).await?))
+    };
+    // The connection does the reading and writing for the conversation; when it ends first, the conversation learns it from its channel.
+    let drive = async {
+        let _ = connection.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        outcome = conversation => outcome,
+        () = drive => Err(CheckError::Aborted),
+    }
+}
+
+async fn read(mut response: Response<Incoming>, want: Want<'_>) -> Result<Vec<u8>, CheckError> {
+    let mut content = Vec::new();
+    if matches!(want, Want::Status) {
+        return Ok(content);
+    }
+    while content.len() < BODY_LIMIT {
+        let Some(frame) = response.body_mut().frame().await else {
+            break;
+        };
+        if let Ok(data) = frame.map_err(CheckError::Http)?.into_data() {
+            let room = BODY_LIMIT.saturating_sub(content.len()).min(data.len());
+            content.extend_from_slice(data.get(..room).unwrap_or_default());
+        }
+        if matches!(want, Want::Text(text) if contains(&content, text)) {
+            break;
+        }
+    }
+    Ok(content)
+}
+
+fn contains(content: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || content.windows(text.len()).any(|window| window == text)
+}

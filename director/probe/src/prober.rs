@@ -1,0 +1,233 @@
+//! SHELL: the one task that starts checks when they are due and tells what their results changed.
+//!
+//! At rest a target costs an entry in the book and nothing else; tasks and sockets exist only for the checks that run, and those are bounded.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use conf::Moment;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+
+use crate::book::Book;
+use crate::engine::{Answer, CheckError, Engine, Engines};
+use crate::schedule::{Schedule, Slot};
+use crate::{Change, Health, Status, Target, TargetKey, supported};
+
+/// Changes that wait for the daemon. Beyond it a change is dropped from the channel (never from the status): the daemon reconciles with
+/// [`Prober::statuses`] anyway.
+const CHANGES: usize = 1024;
+
+/// How a prober works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Decides the jitter.
+    pub seed: u64,
+    /// Checks that run at once, so sockets in use. Default 512: below the usual limit of 1024 descriptors, and enough for ten thousand
+    /// healthy targets a second.
+    pub concurrency: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            seed: 0,
+            concurrency: 512,
+        }
+    }
+}
+
+/// Runs the checks of a set of targets on the current tokio runtime until it is dropped.
+#[derive(Debug)]
+pub struct Prober {
+    shared: Arc<Shared>,
+    driver: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    book: Mutex<Book>,
+    clock: fn() -> Moment,
+    /// The set of targets is new.
+    wake: Notify,
+}
+
+impl Prober {
+    /// A prober without targets. `seed` decides the jitter; `clock` reads the time. Changes arrive on the receiver, which is bounded:
+    /// a receiver that does not keep up loses single changes but `statuses` is always complete.
+    pub fn new(seed: u64, clock: fn() -> Moment) -> (Prober, mpsc::Receiver<Change>) {
+        Prober::with_engine(
+            Settings {
+                seed,
+                ..Settings::default()
+            },
+            clock,
+            Arc::new(Engines),
+        )
+    }
+
+    /// The same with settings and an engine of the caller's.
+    pub fn with_engine(
+        settings: Settings,
+        clock: fn() -> Moment,
+        engine: Arc<dyn Engine>,
+    ) -> (Prober, mpsc::Receiver<Change>) {
+        let book = Mutex::new(Book::new(Schedule::new(
+            settings.seed,
+            settings.concurrency,
+        )));
+        let shared = Arc::new(Shared {
+            book,
+            clock,
+            wake: Notify::new(),
+        });
+        let (sender, receiver) = mpsc::channel(CHANGES);
+        let driver = Driver {
+            shared: Arc::clone(&shared),
+            engine,
+            changes: sender,
+            running: JoinSet::new(),
+            slots: HashMap::new(),
+        };
+        let driver = tokio::spawn(driver.run()).abort_handle();
+        (Prober { shared, driver }, receiver)
+    }
+
+    /// Replaces the set of targets. A target that stays keeps its state and its place in the schedule; a new one is checked at once. A new one
+    /// at an address that is already checked begins with the verdict known there, so a changed check takes no server out of service.
+    pub fn set_targets(&self, targets: Vec<Target>) -> BTreeSet<TargetKey> {
+        let known = self.shared.book().statuses();
+        for target in targets
+            .iter()
+            .filter(|target| !supported(&target.check.kind) && !known.contains_key(&target.key()))
+        {
+            tracing::warn!(address = %target.address, kind = target.check.kind.word(), "checks of this kind are not carried out by this version: the target keeps its initial verdict");
+        }
+        let keys = self
+            .shared
+            .book()
+            .set_targets(targets, (self.shared.clock)());
+        self.shared.wake.notify_one();
+        keys
+    }
+
+    /// What is known now.
+    pub fn statuses(&self) -> BTreeMap<TargetKey, Status> {
+        self.shared.book().statuses()
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Shared {
+    /// Nothing panics while the lock is held that could leave the book half changed, so a poisoned lock is used on.
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    engine: Arc<dyn Engine>,
+    changes: mpsc::Sender<Change>,
+    running: JoinSet<Finished>,
+    slots: HashMap<Id, Slot>,
+}
+
+struct Finished {
+    result: Result<Answer, CheckError>,
+    latency: Duration,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            self.start_due();
+            let timeout = self.shared.book().poll_timeout();
+            let wait = timeout.map(|(moment, _)| moment.since((self.shared.clock)()));
+            let due = async {
+                match wait {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(joined) = self.running.join_next_with_id() => self.finish(joined),
+                () = self.shared.wake.notified() => {}
+                () = due => {}
+            }
+            while let Some(joined) = self.running.try_join_next_with_id() {
+                self.finish(joined);
+            }
+        }
+    }
+
+    fn start_due(&mut self) {
+        let clock = self.shared.clock;
+        let now = clock();
+        loop {
+            let next = self.shared.book().poll_action(now);
+            let Some((slot, target)) = next else {
+                return;
+            };
+            let engine = Arc::clone(&self.engine);
+            let task = self.running.spawn(async move {
+                let started = clock();
+                let result = engine.check(&target).await;
+                Finished {
+                    result,
+                    latency: clock().since(started),
+                }
+            });
+            self.slots.insert(task.id(), slot);
+        }
+    }
+
+    fn finish(&mut self, joined: Result<(Id, Finished), JoinError>) {
+        let (id, finished) = match joined {
+            Ok((id, finished)) => (id, finished),
+            Err(error) => {
+                tracing::error!(%error, "a check did not come to an end; it counts as failed");
+                (
+                    error.id(),
+                    Finished {
+                        result: Err(CheckError::Aborted),
+                        latency: Duration::ZERO,
+                    },
+                )
+            }
+        };
+        let Some(slot) = self.slots.remove(&id) else {
+            return;
+        };
+        let result = finished.result.map_err(|error| error.to_string());
+        let now = (self.shared.clock)();
+        let change = self
+            .shared
+            .book()
+            .handle_result(slot, result, finished.latency, now);
+        if let Some(change) = change {
+            log(&change);
+            if self.changes.try_send(change).is_err() {
+                tracing::debug!(
+                    "a change was not taken in time; the daemon will find it in the statuses"
+                );
+            }
+        }
+    }
+}
+
+fn log(change: &Change) {
+    let Change { key, status } = change;
+    match status.health {
+        Health::Down => tracing::warn!(check = %key, reason = %status.reason, "check: down"),
+        Health::Up | Health::Checking => {
+            tracing::info!(check = %key, reason = %status.reason, draining = status.draining, weight_percent = status.weight_percent, "check: up");
+        }
+    }
+}

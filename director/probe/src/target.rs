@@ -1,0 +1,171 @@
+//! CORE: what is probed, and when two targets are one.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use conf::platform::Check;
+use serde::Serialize;
+
+/// What is probed: one address with one check. Two targets that compare equal are one probe, however many services use them.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The address to probe: the check's own `address` and `port` where it names them, else the server's.
+    pub address: SocketAddr,
+    /// How.
+    pub check: Arc<Check>,
+}
+
+/// Identity of a target: its address and everything of its check that matters, in one ordered word.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct TargetKey(String);
+
+impl fmt::Display for TargetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Target {
+    /// The identity under which the target is scheduled and reported. The check's name and place in the file are no part of it; neither are its
+    /// `address` and `port`, which `address` of the target already follows.
+    pub fn key(&self) -> TargetKey {
+        let Check {
+            name: _,
+            kind,
+            interval,
+            timeout,
+            rise,
+            fall,
+            retry_delay,
+            initial,
+            jitter,
+            bind,
+            address: _,
+            port: _,
+            place: _,
+        } = &*self.check;
+        let retry = retry_delay.map_or_else(|| "-".to_owned(), |delay| delay.to_string());
+        let bind = bind.map_or_else(|| "-".to_owned(), |bind| bind.to_string());
+        let question = self.question();
+        let word = kind.word();
+        TargetKey(format!(
+            "{} {word} every {interval} timeout {timeout} rise {rise} fall {fall} retry {retry} initial {initial:?} jitter {jitter} bind {bind} {question}",
+            self.address
+        ))
+    }
+
+    /// What is asked, without how often: targets of one address that ask the same inherit one another's verdict.
+    pub(crate) fn question(&self) -> String {
+        format!("{:?}", self.check.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conf::platform::{CheckKind, InitialState, Place};
+    use conf::unit::{Interval, Percent};
+
+    use super::*;
+
+    fn check() -> Check {
+        Check {
+            name: None,
+            kind: CheckKind::Tcp,
+            interval: Interval::from_secs(2),
+            timeout: Interval::from_secs(1),
+            rise: 2,
+            fall: 3,
+            retry_delay: None,
+            initial: InitialState::Down,
+            jitter: Percent::new(10).unwrap(),
+            bind: None,
+            address: None,
+            port: None,
+            place: Place::default(),
+        }
+    }
+
+    fn key(check: Check) -> TargetKey {
+        Target {
+            address: "10.0.0.1:80".parse().unwrap(),
+            check: Arc::new(check),
+        }
+        .key()
+    }
+
+    #[test]
+    fn every_parameter_that_matters_is_part_of_the_identity() {
+        let base = check();
+        let changed = [
+            Check {
+                kind: CheckKind::Icmp,
+                ..check()
+            },
+            Check {
+                kind: CheckKind::Dns {
+                    name: "a".into(),
+                    record: "A".into(),
+                },
+                ..check()
+            },
+            Check {
+                kind: CheckKind::Dns {
+                    name: "a".into(),
+                    record: "SOA".into(),
+                },
+                ..check()
+            },
+            Check {
+                interval: Interval::from_secs(3),
+                ..check()
+            },
+            Check {
+                timeout: Interval::from_secs(2),
+                ..check()
+            },
+            Check { rise: 3, ..check() },
+            Check { fall: 2, ..check() },
+            Check {
+                retry_delay: Some(Interval::from_secs(1)),
+                ..check()
+            },
+            Check {
+                initial: InitialState::Up,
+                ..check()
+            },
+            Check {
+                jitter: Percent::new(11).unwrap(),
+                ..check()
+            },
+            Check {
+                bind: Some("10.0.0.2".parse().unwrap()),
+                ..check()
+            },
+        ];
+        let mut keys: Vec<TargetKey> = changed.into_iter().map(key).collect();
+        keys.push(key(base));
+        keys.push(
+            Target {
+                address: "10.0.0.1:81".parse().unwrap(),
+                check: Arc::new(check()),
+            }
+            .key(),
+        );
+        let count = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), count);
+    }
+
+    #[test]
+    fn names_are_no_part_of_it() {
+        let named = Check {
+            name: Some("x".into()),
+            address: Some("10.0.0.1".parse().unwrap()),
+            port: Some(80),
+            ..check()
+        };
+        assert_eq!(key(named), key(check()));
+    }
+}
