@@ -191,6 +191,16 @@ pub fn main<D: Daemon>() -> ExitCode {
     }
 }
 
+/// The `run` of a daemon that is a mode of another one's binary (`director real-server`), with folders of its own.
+pub fn run_as<D: Daemon>(common: &Common) -> anyhow::Result<Exit> {
+    run::<D>(common.clone()).map(|()| Exit::Ok)
+}
+
+/// The `status` of such a daemon.
+pub fn status_of<D: Daemon>(common: &Common) -> anyhow::Result<Exit> {
+    command::execute::<D>(common, Command::Status { watch: false })
+}
+
 fn parse<D: Daemon>() -> Result<Arguments<D::Command>, clap::Error> {
     let command = Arguments::<D::Command>::command()
         .name(D::NAME)

@@ -50,7 +50,7 @@ impl Metrics {
             reload_time: Gauge::default(),
             intents: Gauge::default(),
         };
-        let own = registry.sub_registry_with_prefix(identity.name);
+        let own = registry.sub_registry_with_prefix(identity.name.replace('-', "_"));
         let build = Build {
             version: identity.version.to_owned(),
             rev: REVISION.to_owned(),
