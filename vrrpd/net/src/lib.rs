@@ -13,6 +13,7 @@ mod link;
 mod neighbour;
 mod route;
 pub mod sysctl;
+pub mod tc;
 mod watch;
 
 pub use address::{Added, Address, NewAddress, OWN_PROTOCOL, Removed, Scope};
