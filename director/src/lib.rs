@@ -1,1 +1,34 @@
-//! Layer-4 control plane for the kernel's IPVS.
+//! Layer-4 control plane for the kernel's IPVS: who serves the VIP.
+//!
+//! ```text
+//! platform + check results + intents ─> desired ─> plan ─> apply ─> kernel ─> observe ─┐
+//!                                          ^─────────────────────────────────────────────┘
+//! ```
+//!
+//! [`reconcile`] holds the state and decides; [`driver`] feeds it and carries out. The director never carries a packet and never holds
+//! a VIP: that is the kernel's and vrrpd's work. On DR and TUN real servers [`real_server`] prepares the node.
+
+#![forbid(unsafe_code)]
+
+pub mod apply;
+pub mod cli;
+pub mod control;
+pub mod desired;
+pub mod drain;
+pub mod driver;
+pub mod intents;
+pub mod ipvs;
+pub mod marking;
+pub mod marks;
+pub mod metrics;
+pub mod observe;
+pub mod ownership;
+pub mod plan;
+pub mod real_server;
+pub mod reconcile;
+pub mod render;
+pub mod state;
+pub mod status;
+pub mod sysctl;
+pub mod table;
+pub mod verdict;

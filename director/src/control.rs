@@ -1,0 +1,152 @@
+//! SHELL: what the control sockets ask, passed to the loop; and the stream of verdicts for vrrpd.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use daemon::intent::{Intent, Target};
+use daemon::plan::Plan;
+use daemon::verdict::Verdicts;
+use daemon::{Control, Exit, Loaded, Refused};
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::driver::Command;
+
+/// At least this often vrrpd hears the verdicts, so that silence means a dead director.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// The director as the control sockets see it.
+#[derive(Debug, Clone)]
+pub struct DirectorControl {
+    /// To the loop; bounded: an asker waits while the loop is busy.
+    pub commands: mpsc::Sender<Command>,
+    /// The verdicts.
+    pub verdicts: watch::Receiver<Verdicts>,
+}
+
+impl DirectorControl {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.commands.send(command(sender)).await.ok()?;
+        receiver.await.ok()
+    }
+}
+
+fn stopping() -> Refused {
+    Refused::new(Exit::Refused, "the director is stopping")
+}
+
+#[async_trait]
+impl Control for DirectorControl {
+    async fn status(&self) -> Value {
+        self.ask(Command::Status)
+            .await
+            .unwrap_or_else(|| json!({ "warnings": ["the director is stopping"] }))
+    }
+
+    async fn not_ready(&self) -> Option<String> {
+        self.ask(Command::NotReady)
+            .await
+            .unwrap_or_else(|| Some("the director is stopping".to_owned()))
+    }
+
+    async fn plan(&self, new: &Loaded) -> Plan {
+        let new = Box::new(new.clone());
+        self.ask(|answer| Command::Plan(new, answer))
+            .await
+            .unwrap_or_default()
+    }
+
+    async fn reload(&self, new: Loaded) -> Result<Plan, Refused> {
+        self.ask(|answer| Command::Reload(Box::new(new), answer))
+            .await
+            .unwrap_or_else(|| Err(stopping()))
+    }
+
+    async fn check_intent(&self, target: &Target) -> Result<(), Refused> {
+        let target = target.clone();
+        self.ask(|answer| Command::CheckIntent(target, answer))
+            .await
+            .unwrap_or_else(|| Err(stopping()))
+    }
+
+    async fn intents_changed(&self, intents: &[Intent]) {
+        let intents = intents.to_vec();
+        // Queued, not awaited: the frame hands over the stored intents before the loop runs.
+        let (sender, _) = oneshot::channel();
+        if self
+            .commands
+            .send(Command::Intents(intents, sender))
+            .await
+            .is_err()
+        {
+            tracing::warn!("intents changed while the director is stopping");
+        }
+    }
+
+    async fn why(&self, query: &Value) -> Result<Value, Refused> {
+        let wanted = query
+            .get("args")
+            .and_then(|args| args.get(0))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        if wanted.is_empty() {
+            return Err(Refused::new(
+                Exit::Usage,
+                "write `director why VIP:PORT`, such as `director why 10.0.0.100:80`",
+            ));
+        }
+        let answer = self
+            .ask(|answer| Command::Why(wanted.clone(), answer))
+            .await
+            .ok_or_else(stopping)?;
+        answer.ok_or_else(|| {
+            Refused::new(
+                Exit::Failed,
+                format!(
+                    "no virtual service here is `{wanted}`: a connection to it is not balanced"
+                ),
+            )
+        })
+    }
+
+    async fn alive(&self) -> bool {
+        !self.commands.is_closed()
+    }
+
+    fn routes(&self) -> Router {
+        let verdicts = self.verdicts.clone();
+        Router::new().route(
+            "/v1/verdicts",
+            get(move || std::future::ready(stream_verdicts(verdicts.clone()))),
+        )
+    }
+}
+
+/// JSON lines: the verdicts at once, at every change, and at least every half second.
+fn stream_verdicts(receiver: watch::Receiver<Verdicts>) -> Response {
+    let lines = stream::unfold((receiver, true), |(mut receiver, first)| async move {
+        if !first {
+            // A timeout is the heartbeat. When the director ends, the stream ends: vrrpd must not take the last word for a live one.
+            if let Ok(Err(_)) = tokio::time::timeout(HEARTBEAT, receiver.changed()).await {
+                return None;
+            }
+        }
+        let mut line = serde_json::to_string(&*receiver.borrow_and_update()).unwrap_or_default();
+        line.push('\n');
+        Some((Ok::<_, Infallible>(line), (receiver, false)))
+    });
+    (
+        [(header::CONTENT_TYPE, "application/jsonl")],
+        Body::from_stream(lines),
+    )
+        .into_response()
+}

@@ -1,0 +1,149 @@
+//! CORE: the platform, the verdicts of the checks and the operator's intents become the table that we want.
+//!
+//! [`layout`] says what the file asks for on this node: pools of real servers, each with the kernel services it serves. [`desired`] gives each
+//! real server its weight. When too few are healthy the last good set is kept (panic): never are all removed, and what every director sees
+//! alike changes nothing that a client could notice.
+
+mod layout;
+mod weigh;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use conf::Moment;
+use ipvs_netlink::{Destination, DestinationKey, Forward, ServiceKey};
+use probe::{Health, Status, TargetKey};
+
+pub use layout::{KernelService, Layout, Member, Pool, PoolId, layout};
+pub use weigh::{Decision, PoolDecision, ServerWeight};
+
+use crate::intents::Orders;
+use crate::table::{Table, TableService};
+
+/// What the director remembers from round to round.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The weight of each destination when it was last known: as found in the kernel at start, then as its checks said. Believed while
+    /// it is not checked (at start, or because its check changed).
+    pub adopted: BTreeMap<(ServiceKey, DestinationKey), u32>,
+    /// Per pool, the weights of the last time when enough were healthy.
+    pub last_good: BTreeMap<PoolId, BTreeMap<DestinationKey, u32>>,
+}
+
+/// What is known when the weights are decided.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// Verdicts of the checks.
+    pub statuses: &'a BTreeMap<TargetKey, Status>,
+    /// What the operator wants.
+    pub orders: &'a Orders,
+    /// What is remembered.
+    pub memory: &'a Memory,
+    /// Now.
+    pub now: Moment,
+}
+
+/// The wanted table and how it came about.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// The table.
+    pub table: Table,
+    /// Destinations that are deleted without a drain.
+    pub cut: BTreeSet<(ServiceKey, DestinationKey)>,
+    /// The decisions, in the order of the layout's pools.
+    pub pools: Vec<PoolDecision>,
+    /// When the table changes by itself, if nothing else happens.
+    pub next: Option<Moment>,
+}
+
+/// Decides the table.
+pub fn desired(layout: &Layout, view: View<'_>) -> Wanted {
+    let mut wanted = Wanted::default();
+    for pool in &layout.pools {
+        let decision = weigh::weigh(pool, view);
+        wanted.next = [wanted.next, decision.next].into_iter().flatten().min();
+        for service in &pool.services {
+            place(&mut wanted, pool, service, &decision);
+        }
+        wanted.pools.push(decision);
+    }
+    wanted
+}
+
+fn place(wanted: &mut Wanted, pool: &Pool, service: &KernelService, decision: &PoolDecision) {
+    let key = service.service.key;
+    let mut destinations = BTreeMap::new();
+    for (member, chosen) in pool.members.iter().zip(&decision.members) {
+        let address = DestinationKey {
+            address: member.address,
+            port: member.destination_port(service),
+        };
+        match chosen.weight {
+            ServerWeight::Present(weight) => {
+                destinations.insert(
+                    address,
+                    Destination::new(address.address, address.port, forward(pool, member), weight),
+                );
+            }
+            ServerWeight::Absent => {
+                wanted.cut.insert((key, address));
+            }
+        }
+    }
+    wanted.table.services.insert(
+        key,
+        TableService {
+            service: service.service.clone(),
+            destinations,
+        },
+    );
+}
+
+fn forward(pool: &Pool, member: &Member) -> Forward {
+    // A director that is its own real server delivers locally; with direct routing it would ask the network for itself.
+    if member.local {
+        Forward::LocalNode
+    } else {
+        pool.forward
+    }
+}
+
+impl Memory {
+    /// Remembers the weights of the pools that are in good order, and forgets those that are gone.
+    pub fn learn(&mut self, layout: &Layout, wanted: &Wanted) {
+        for (pool, decision) in layout.pools.iter().zip(&wanted.pools) {
+            for service in &pool.services {
+                for (member, chosen) in pool.members.iter().zip(&decision.members) {
+                    if chosen.health != Health::Checking {
+                        let key = DestinationKey {
+                            address: member.address,
+                            port: member.destination_port(service),
+                        };
+                        self.adopted
+                            .insert((service.service.key, key), chosen.weight.get());
+                    }
+                }
+            }
+        }
+        let mut last_good = BTreeMap::new();
+        for pool in &wanted.pools {
+            let known = self.last_good.remove(&pool.id);
+            let good = if pool.is_good() {
+                Some(pool.weights())
+            } else {
+                known
+            };
+            if let Some(good) = good {
+                last_good.insert(pool.id.clone(), good);
+            }
+        }
+        self.last_good = last_good;
+    }
+}
+
+/// Whether a status is a first result.
+pub fn is_checked(status: Option<&Status>) -> bool {
+    status.is_some_and(|status| status.checked.is_some() && status.health != Health::Checking)
+}
+
+#[cfg(test)]
+mod tests;

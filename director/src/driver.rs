@@ -1,0 +1,529 @@
+//! SHELL: the loop of a running director: check results, commands, ticks and the stop signal in; steps, verdicts, events and metrics out.
+//!
+//! One task owns the [`Reconciler`] and the last observation; the control sockets talk to it through a bounded queue. Decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use conf::Moment;
+use conf::platform::StopPolicy;
+use daemon::event::Events;
+use daemon::intent::{Intent, Target};
+use daemon::plan::Plan;
+use daemon::verdict::Verdicts;
+use daemon::{Exit, Loaded, Refused, clock};
+use probe::{Change, Health, Prober};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::apply::{self, Report};
+use crate::intents::{self, Orders};
+use crate::ipvs::Ipvs;
+use crate::marking::Marking;
+use crate::metrics::Metrics;
+use crate::observe::Observation;
+use crate::reconcile::Reconciler;
+use crate::state::StateFile;
+use crate::status::{self, Around};
+use crate::sysctl::{self, Deviation};
+use crate::table::Step;
+
+/// What others changed: how many of the last entries are shown.
+const DRIFT_SHOWN: usize = 10;
+/// Refused changes that are shown.
+const FAILED_SHOWN: usize = 10;
+/// How often the tunables are looked at.
+const SYSCTL_INTERVAL: Duration = Duration::from_secs(60);
+/// The shortest time between two rounds that nobody asked for.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+
+/// What the control sockets ask of the loop.
+#[derive(Debug)]
+pub enum Command {
+    /// The status data.
+    Status(oneshot::Sender<Value>),
+    /// Why the daemon is not ready.
+    NotReady(oneshot::Sender<Option<String>>),
+    /// What another platform would change.
+    Plan(Box<Loaded>, oneshot::Sender<Plan>),
+    /// Take another platform.
+    Reload(Box<Loaded>, oneshot::Sender<Result<Plan, Refused>>),
+    /// Whether a target exists.
+    CheckIntent(Target, oneshot::Sender<Result<(), Refused>>),
+    /// The intents in force.
+    Intents(Vec<Intent>, oneshot::Sender<()>),
+    /// How a connection would be treated.
+    Why(String, oneshot::Sender<Option<Value>>),
+}
+
+/// Everything that the loop owns.
+pub struct Driver {
+    ipvs: Arc<dyn Ipvs>,
+    reconciler: Reconciler,
+    prober: Prober,
+    marking: Marking,
+    state: StateFile,
+    metrics: Metrics,
+    events: Events,
+    verdicts: watch::Sender<Verdicts>,
+    observed: Observation,
+    unavailable: Option<String>,
+    info: Option<ipvs_netlink::Info>,
+    deviations: Vec<Deviation>,
+    sysctl_due: Moment,
+    failed: Vec<String>,
+    drift: Vec<String>,
+    next: Moment,
+    stale: bool,
+}
+
+/// What a driver is made of.
+pub struct Parts {
+    /// The kernel's table, or one in memory.
+    pub ipvs: Arc<dyn Ipvs>,
+    /// The state.
+    pub reconciler: Reconciler,
+    /// The checks.
+    pub prober: Prober,
+    /// The two-box marks.
+    pub marking: Marking,
+    /// The memory of what is ours.
+    pub state: StateFile,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// The events.
+    pub events: Events,
+    /// The verdicts for vrrpd.
+    pub verdicts: watch::Sender<Verdicts>,
+}
+
+impl Driver {
+    /// A driver that has not looked yet.
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            ipvs,
+            reconciler,
+            prober,
+            marking,
+            state,
+            metrics,
+            events,
+            verdicts,
+        } = parts;
+        Self {
+            ipvs,
+            reconciler,
+            prober,
+            marking,
+            state,
+            metrics,
+            events,
+            verdicts,
+            observed: Observation::default(),
+            unavailable: Some("the kernel's table was not read yet".to_owned()),
+            info: None,
+            deviations: Vec::new(),
+            sysctl_due: Moment::ZERO,
+            failed: Vec::new(),
+            drift: Vec::new(),
+            next: Moment::ZERO,
+            stale: true,
+        }
+    }
+
+    /// The first round, before anybody is told that the director is there. Intents that wait in the queue are in force from the start:
+    /// what is drained must not get weight for a moment.
+    pub async fn start(&mut self, commands: &mut mpsc::Receiver<Command>) {
+        let mut others = Vec::new();
+        while let Ok(command) = commands.try_recv() {
+            match command {
+                Command::Intents(intents, _) => {
+                    self.reconciler.handle_orders(Orders::new(&intents))
+                }
+                other => others.push(other),
+            }
+        }
+        self.prober.set_targets(self.reconciler.layout().targets());
+        self.tick().await;
+        for command in others {
+            self.command(command).await;
+        }
+    }
+
+    /// Works until `stop` ends.
+    pub async fn run(
+        &mut self,
+        mut changes: mpsc::Receiver<Change>,
+        commands: &mut mpsc::Receiver<Command>,
+        stop: impl Future<Output = ()>,
+    ) {
+        tokio::pin!(stop);
+        loop {
+            let wait = self.next.since(clock::now()).max(SHORTEST_WAIT);
+            tokio::select! {
+                () = &mut stop => return,
+                Some(change) = changes.recv() => {
+                    self.report_change(&change);
+                    while let Ok(change) = changes.try_recv() {
+                        self.report_change(&change);
+                    }
+                    self.round().await;
+                }
+                Some(command) = commands.recv() => self.command(command).await,
+                () = tokio::time::sleep(wait) => self.tick().await,
+            }
+        }
+    }
+
+    /// Leaves the table as the file says. `insisted` ends when the operator does not want to wait.
+    pub async fn stop(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        insisted: impl Future<Output = ()>,
+    ) {
+        let policy = self.reconciler.platform().director.on_stop;
+        tracing::info!(?policy, "stopping");
+        match policy {
+            StopPolicy::Keep => {}
+            StopPolicy::Remove => self.remove_all().await,
+            StopPolicy::Drain => {
+                self.reconciler.handle_stop();
+                tokio::pin!(insisted);
+                loop {
+                    self.tick().await;
+                    if self.unavailable.is_some() || self.reconciler.is_drained(&self.observed) {
+                        break;
+                    }
+                    tokio::select! {
+                        () = &mut insisted => break,
+                        Some(command) = commands.recv() => self.command(command).await,
+                        () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                    }
+                }
+                self.marking.remove_all().await;
+            }
+        }
+    }
+
+    async fn remove_all(&mut self) {
+        self.observe().await;
+        let steps = crate::plan::diff(
+            &self.observed.table,
+            &crate::table::Table::default(),
+            self.reconciler.ownership(),
+        );
+        let report = apply::apply(self.ipvs.as_ref(), steps).await;
+        self.take_report(&report);
+        self.marking.remove_all().await;
+    }
+
+    /// A round that begins with a fresh look at the kernel.
+    async fn tick(&mut self) {
+        self.stale = true;
+        let now = clock::now();
+        self.marking
+            .reconcile(
+                self.reconciler.platform(),
+                self.reconciler.node(),
+                &self.reconciler.layout().marked,
+            )
+            .await;
+        self.round().await;
+        if now >= self.sysctl_due {
+            self.sysctl_due = now + SYSCTL_INTERVAL;
+            self.audit();
+        }
+    }
+
+    fn audit(&mut self) {
+        let deviations = sysctl::ensure(&sysctl::profile(
+            self.reconciler.platform(),
+            self.reconciler.node(),
+        ));
+        if deviations != self.deviations {
+            for deviation in &deviations {
+                tracing::warn!(
+                    path = deviation.path,
+                    want = deviation.want,
+                    found = deviation.found,
+                    reason = deviation.reason,
+                    "kernel tunable deviates"
+                );
+            }
+        }
+        self.metrics.update(|sample| {
+            sample.sysctl_deviations = i64::try_from(deviations.len()).unwrap_or(i64::MAX)
+        });
+        self.deviations = deviations;
+    }
+
+    async fn round(&mut self) {
+        self.reconciler.handle_statuses(self.prober.statuses());
+        if self.stale {
+            self.observe().await;
+        }
+        let interval = self
+            .reconciler
+            .platform()
+            .director
+            .reconcile_interval
+            .as_duration();
+        let now = clock::now();
+        let mut next = now + interval;
+        if self.unavailable.is_none() {
+            self.state.save(self.reconciler.ownership());
+            let round = self.reconciler.round(&self.observed, now);
+            self.report_drift(&round.drift);
+            if self.reconciler.orders().hold().is_none() {
+                let report = apply::apply(self.ipvs.as_ref(), round.steps).await;
+                self.take_report(&report);
+                self.reconciler.handle_applied(&self.observed.table);
+            }
+            next = round.next.map_or(next, |due| due.min(next));
+            // A drain ends when its connections end: look every second.
+            if !self.reconciler.drainer().draining().is_empty() {
+                next = next.min(now + Duration::from_secs(1));
+            }
+        }
+        self.next = next;
+        self.metrics
+            .update(|sample| status::sample(&self.reconciler, &self.observed, sample));
+        self.publish();
+    }
+
+    async fn observe(&mut self) {
+        match self.ipvs.observe().await {
+            Ok(observed) => {
+                self.observed = observed;
+                self.stale = false;
+                if self.unavailable.take().is_some() || self.info.is_none() {
+                    self.info = self.ipvs.info().await.ok();
+                    tracing::info!(
+                        services = self.observed.table.services.len(),
+                        "IPVS is available"
+                    );
+                }
+            }
+            Err(error) => {
+                self.metrics.update(|sample| sample.netlink_errors += 1);
+                if self.unavailable.as_deref() != Some(&error.0) {
+                    self.events
+                        .emit("ipvs.unavailable", json!({ "reason": error.0 }));
+                }
+                self.unavailable = Some(error.0);
+            }
+        }
+    }
+
+    fn take_report(&mut self, report: &Report) {
+        for step in &report.done {
+            tracing::info!(event = "ipvs.applied", step = %step);
+            // The observation follows, so that the next round needs no dump; if it cannot, the next one looks again.
+            self.stale |= self.observed.table.apply(step).is_err();
+        }
+        for (step, error) in &report.failed {
+            tracing::warn!(event = "ipvs.refused", step = %step, error = %error);
+        }
+        self.stale |= !report.failed.is_empty() || !report.skipped.is_empty();
+        self.failed = report
+            .failed
+            .iter()
+            .take(FAILED_SHOWN)
+            .map(|(_, error)| error.0.clone())
+            .collect();
+        self.metrics.update(|sample| {
+            sample.operations += u64::try_from(report.done.len()).unwrap_or(0);
+            sample.netlink_errors += u64::try_from(report.failed.len()).unwrap_or(0);
+        });
+    }
+
+    fn report_drift(&mut self, drift: &[Step]) {
+        if drift.is_empty() {
+            return;
+        }
+        for step in drift {
+            let step = step.to_string();
+            self.events
+                .emit("ipvs.drift_repaired", json!({ "repair": step }));
+            self.drift.push(step);
+        }
+        let surplus = self.drift.len().saturating_sub(DRIFT_SHOWN);
+        self.drift.drain(..surplus);
+        self.metrics
+            .update(|sample| sample.drift += u64::try_from(drift.len()).unwrap_or(0));
+    }
+
+    fn report_change(&self, change: &Change) {
+        let servers: Vec<String> = self
+            .reconciler
+            .layout()
+            .pools
+            .iter()
+            .flat_map(|pool| {
+                pool.members
+                    .iter()
+                    .filter(|member| member.target().key() == change.key)
+                    .map(|member| format!("{}/{}", pool.id.service, pool.server(member)))
+            })
+            .collect();
+        let event = match (change.status.health, change.status.draining) {
+            (Health::Up, true) => "backend.draining",
+            (Health::Up, false) => "backend.up",
+            (Health::Down, _) => "backend.down",
+            (Health::Checking, _) => return,
+        };
+        self.events.emit(event, json!({ "servers": servers, "reason": change.status.reason, "weight_percent": change.status.weight_percent }));
+    }
+
+    fn publish(&mut self) {
+        let table = match &self.unavailable {
+            None => Ok(&self.observed.table),
+            Some(reason) => Err(reason.as_str()),
+        };
+        let vips = self.reconciler.verdicts(table);
+        self.verdicts.send_if_modified(|verdicts| {
+            if verdicts.vips == vips && verdicts.seq > 0 {
+                return false;
+            }
+            for verdict in &vips {
+                if !verdicts.vips.iter().any(|old| old.vip == verdict.vip && old.state == verdict.state) {
+                    tracing::info!(event = "vip.verdict", vip = verdict.vip, state = ?verdict.state, reason = verdict.reason);
+                }
+            }
+            verdicts.seq += 1;
+            verdicts.vips = vips;
+            true
+        });
+    }
+
+    // An asker that went away needs no answer: the results of `send` are of no interest.
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Status(answer) => {
+                self.look().await;
+                let _ = answer.send(status::data(
+                    &self.reconciler,
+                    &self.observed,
+                    &self.around(),
+                ));
+            }
+            Command::NotReady(answer) => {
+                let _ = answer.send(self.not_ready());
+            }
+            Command::Plan(new, answer) => {
+                self.look().await;
+                let _ = answer.send(self.plan(&new));
+            }
+            Command::Reload(new, answer) => {
+                let result = self.reload(&new).await;
+                let _ = answer.send(result);
+            }
+            Command::CheckIntent(target, answer) => {
+                let _ = answer.send(self.check_intent(&target));
+            }
+            Command::Intents(intents, answer) => {
+                self.reconciler.handle_orders(Orders::new(&intents));
+                self.round().await;
+                let _ = answer.send(());
+            }
+            Command::Why(wanted, answer) => {
+                self.look().await;
+                let _ = answer.send(status::why(
+                    &self.reconciler,
+                    &self.observed,
+                    &self.around(),
+                    &wanted,
+                ));
+            }
+        }
+    }
+
+    /// A fresh look for somebody who asks; the next round compares it with what was expected.
+    async fn look(&mut self) {
+        self.observe().await;
+        self.metrics
+            .update(|sample| status::sample(&self.reconciler, &self.observed, sample));
+    }
+
+    fn around(&self) -> Around<'_> {
+        Around {
+            unavailable: self.unavailable.as_deref(),
+            info: self.info,
+            deviations: &self.deviations,
+            failed: &self.failed,
+            drift: &self.drift,
+            drift_total: self.metrics.read(|sample| sample.drift),
+            marking: self.marking.problems(),
+            now: clock::now(),
+        }
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        let reason = self.unavailable.as_ref()?;
+        (!self.reconciler.layout().pools.is_empty())
+            .then(|| format!("IPVS is not available: {reason}"))
+    }
+
+    fn plan(&self, new: &Loaded) -> Plan {
+        let steps =
+            self.reconciler
+                .preview(Arc::clone(&new.platform), &self.observed, clock::now());
+        Plan {
+            steps: steps.iter().map(Step::plan_step).collect(),
+            order: Vec::new(),
+        }
+    }
+
+    async fn reload(&mut self, new: &Loaded) -> Result<Plan, Refused> {
+        self.observe().await;
+        if let Some(reason) = &self.unavailable {
+            tracing::warn!(
+                reason,
+                "the new platform is taken, but IPVS is not available"
+            );
+        }
+        let plan = self.plan(new);
+        self.reconciler.handle_platform(Arc::clone(&new.platform));
+        self.prober.set_targets(self.reconciler.layout().targets());
+        self.sysctl_due = Moment::ZERO;
+        self.tick().await;
+        if let Some(first) = self.failed.first() {
+            return Err(Refused::new(
+                Exit::Failed,
+                format!(
+                    "the file is in force, but the kernel refused a part of it: {first}; it is tried again every {}",
+                    self.reconciler.platform().director.reconcile_interval
+                ),
+            ));
+        }
+        Ok(plan)
+    }
+
+    fn check_intent(&self, target: &Target) -> Result<(), Refused> {
+        if intents::is_known(target, self.reconciler.layout()) {
+            return Ok(());
+        }
+        let mut known: Vec<String> = self
+            .reconciler
+            .layout()
+            .pools
+            .iter()
+            .flat_map(|pool| {
+                pool.members.iter().map(|member| {
+                    member
+                        .node
+                        .clone()
+                        .unwrap_or_else(|| member.address.to_string())
+                })
+            })
+            .collect();
+        known.sort();
+        known.dedup();
+        let reason = format!(
+            "`{}` is no real server here; write its node, address, address:port, or service/ before any of these, or `this`; known: {}",
+            target.0,
+            known.join(", ")
+        );
+        Err(Refused::new(Exit::Refused, reason))
+    }
+}

@@ -1,0 +1,72 @@
+//! CORE: which services of the kernel's table are ours.
+//!
+//! Ours are those on an address of one of our VIPs, and those on a firewall mark of our range; all others are foreign and never touched.
+//! Addresses are remembered over reloads and restarts, so that the services of a VIP that left the file are still ours to remove.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use conf::Platform;
+use ipvs_netlink::ServiceKey;
+use serde::{Deserialize, Serialize};
+
+use crate::table::Table;
+
+/// How many firewall marks from `[director] mark_base` are ours.
+pub const MARKS: u32 = 0x1_0000;
+
+/// What is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ownership {
+    /// Addresses of VIPs, present and past.
+    addresses: BTreeSet<IpAddr>,
+    /// First marks of ranges, present and past.
+    mark_bases: BTreeSet<u32>,
+}
+
+impl Ownership {
+    /// What the platform makes ours on `node`.
+    pub fn of(platform: &Platform, node: &str) -> Self {
+        Self {
+            addresses: platform
+                .vips_of_director(node)
+                .flat_map(|(_, vip)| vip.addresses.iter().map(|vip| vip.address))
+                .collect(),
+            mark_bases: BTreeSet::from([platform.director.mark_base]),
+        }
+    }
+
+    /// Whether a service is ours.
+    pub fn owns(&self, key: &ServiceKey) -> bool {
+        match key {
+            ServiceKey::Address { address, .. } => self.addresses.contains(address),
+            ServiceKey::Mark { mark, .. } => self
+                .mark_bases
+                .iter()
+                .any(|base| range(*base).contains(mark)),
+        }
+    }
+
+    /// Adds what is ours now to what was.
+    pub fn extend(&mut self, now: &Ownership) {
+        self.addresses.extend(&now.addresses);
+        self.mark_bases.extend(&now.mark_bases);
+    }
+
+    /// Forgets what is neither ours `now` nor in the table any more.
+    pub fn forget(&mut self, now: &Ownership, table: &Table) {
+        self.addresses.retain(|address| {
+            now.addresses.contains(address)
+                || table.services.keys().any(|key| matches!(key, ServiceKey::Address { address: used, .. } if used == address))
+        });
+        self.mark_bases.retain(|base| {
+            now.mark_bases.contains(base)
+                || table.services.keys().any(|key| matches!(key, ServiceKey::Mark { mark, .. } if range(*base).contains(mark)))
+        });
+    }
+}
+
+fn range(base: u32) -> RangeInclusive<u32> {
+    base..=base.saturating_add(MARKS - 1)
+}

@@ -1,0 +1,159 @@
+//! The status data as text of 80 columns, in the layout of `ipvsadm -Ln`. Pure.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// Renders the `data` of the status answer.
+pub fn status(data: &Value, out: &mut String) {
+    for warning in list(data, "warnings") {
+        line(
+            out,
+            format_args!("WARNING  {}", warning.as_str().unwrap_or_default()),
+        );
+    }
+    for vip in list(data, "vips") {
+        line(
+            out,
+            format_args!(
+                "VIP {:<16} {:<14} {}",
+                text(vip, "vip"),
+                text(vip, "state"),
+                text(vip, "reason")
+            ),
+        );
+    }
+    if !list(data, "vips").is_empty() {
+        out.push('\n');
+    }
+    let ipvs = data.get("ipvs").unwrap_or(&Value::Null);
+    line(
+        out,
+        format_args!(
+            "IP Virtual Server version {} (size={})",
+            text(ipvs, "version"),
+            number(ipvs, "connection_table_size")
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{:<43} {:<7} {:>6} {:>10} {:>10}",
+            "  -> RemoteAddress:Port", "Forward", "Weight", "ActiveConn", "InActConn"
+        ),
+    );
+    for service in list(data, "services") {
+        services(service, out);
+    }
+    for leaving in list(data, "draining") {
+        let seconds = number(leaving, "deleted_in_ms") / 1000;
+        line(
+            out,
+            format_args!(
+                "draining {} of {}: {} active, deleted in {seconds} s at the latest",
+                text(leaving, "destination"),
+                text(leaving, "service"),
+                number(leaving, "active")
+            ),
+        );
+    }
+    let drift = data.get("drift").unwrap_or(&Value::Null);
+    line(
+        out,
+        format_args!(
+            "drift repaired: {}   services of others: {}",
+            number(drift, "total"),
+            number(data, "foreign_services")
+        ),
+    );
+    if let Some(last) = list(drift, "last").last() {
+        line(
+            out,
+            format_args!("last repair: {}", last.as_str().unwrap_or_default()),
+        );
+    }
+    for deviation in list(data, "sysctl") {
+        let (path, want, found) = (
+            text(deviation, "path"),
+            text(deviation, "want"),
+            text(deviation, "found"),
+        );
+        line(
+            out,
+            format_args!(
+                "{path} is {found}, should be {want}: {}; {}",
+                text(deviation, "why"),
+                text(deviation, "reason")
+            ),
+        );
+    }
+}
+
+/// One service with its destinations.
+pub fn services(service: &Value, out: &mut String) {
+    let missing = if service.get("in_kernel").and_then(Value::as_bool) == Some(false) {
+        "  NOT IN THE KERNEL"
+    } else {
+        ""
+    };
+    let address = format!("{} {}", text(service, "service"), text(service, "settings"));
+    let (healthy, eligible) = (number(service, "healthy"), number(service, "eligible"));
+    line(
+        out,
+        format_args!(
+            "{address}   # {} {healthy}/{eligible} healthy{missing}",
+            text(service, "name")
+        ),
+    );
+    for destination in list(service, "destinations") {
+        line(
+            out,
+            format_args!(
+                "  -> {:<38} {:<7} {:>6} {:>10} {:>10}",
+                text(destination, "address"),
+                text(destination, "forward"),
+                destination
+                    .get("weight")
+                    .and_then(Value::as_u64)
+                    .map_or_else(|| "-".to_owned(), |weight| weight.to_string()),
+                number(destination, "active"),
+                number(destination, "inactive")
+            ),
+        );
+        let node = destination
+            .get("node")
+            .and_then(Value::as_str)
+            .map(|node| format!("{node} "))
+            .unwrap_or_default();
+        line(
+            out,
+            format_args!(
+                "     {node}{} {}: {}",
+                text(destination, "admin"),
+                text(destination, "health"),
+                text(destination, "reason")
+            ),
+        );
+    }
+}
+
+fn line(out: &mut String, content: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{content}");
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or("-")
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or_default()
+}

@@ -1,0 +1,325 @@
+//! What `status`, `why` and the metrics say, as values: the kernel's table beside what was decided and why. Pure.
+
+use conf::Moment;
+use ipvs_netlink::{DestinationKey, ServiceKey};
+use probe::Health;
+use serde_json::{Value, json};
+
+use crate::desired::{Decision, KernelService, Member, Pool, PoolDecision};
+use crate::metrics::Sample;
+use crate::observe::Observation;
+use crate::reconcile::Reconciler;
+use crate::sysctl::Deviation;
+use crate::table::describe;
+
+/// What else than the reconciler's state is shown.
+#[derive(Debug, Clone)]
+pub struct Around<'a> {
+    /// Why the kernel's table cannot be read, if it cannot.
+    pub unavailable: Option<&'a str>,
+    /// Version and connection table size.
+    pub info: Option<ipvs_netlink::Info>,
+    /// Tunables that deviate.
+    pub deviations: &'a [Deviation],
+    /// Changes that the kernel refused in the last round.
+    pub failed: &'a [String],
+    /// What others changed, newest last.
+    pub drift: &'a [String],
+    /// How often.
+    pub drift_total: u64,
+    /// Problems of the two-box marking.
+    pub marking: &'a [String],
+    /// Now.
+    pub now: Moment,
+}
+
+/// The `data` of the status answer.
+pub fn data(reconciler: &Reconciler, observed: &Observation, around: &Around<'_>) -> Value {
+    let services: Vec<Value> = pairs(reconciler)
+        .flat_map(|(pool, decision)| {
+            pool.services
+                .iter()
+                .map(move |service| (pool, decision, service))
+        })
+        .map(|(pool, decision, service)| {
+            service_data(reconciler, observed, around, pool, decision, service)
+        })
+        .collect();
+    let foreign: Vec<String> = observed
+        .table
+        .services
+        .keys()
+        .filter(|key| !reconciler.ownership().owns(key))
+        .map(ToString::to_string)
+        .collect();
+    let leaving: Vec<Value> = reconciler
+        .drainer()
+        .draining()
+        .iter()
+        .map(|((service, destination), draining)| {
+            json!({
+                "service": service.to_string(),
+                "destination": destination.to_string(),
+                "active": observed.active(service, destination),
+                "deleted_in_ms": millis(draining.deadline.since(around.now)),
+            })
+        })
+        .collect();
+    let table = around.unavailable.map_or(Ok(&observed.table), Err);
+    json!({
+        "warnings": warnings(reconciler, around),
+        "ipvs": {
+            "available": around.unavailable.is_none(),
+            "version": around.info.map(|info| format!("{}.{}.{}", info.version.0, info.version.1, info.version.2)),
+            "connection_table_size": around.info.map(|info| info.connection_table_size),
+        },
+        "vips": reconciler.verdicts(table),
+        "services": services,
+        "draining": leaving,
+        "foreign_services": foreign.len(),
+        "foreign": foreign,
+        "drift": { "total": around.drift_total, "last": around.drift },
+        "sysctl": around.deviations,
+        "hold": reconciler.orders().hold(),
+    })
+}
+
+fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(reason) = around.unavailable {
+        warnings.push(format!("IPVS is not available: {reason}"));
+    }
+    if let Some(reason) = reconciler.orders().hold() {
+        warnings.push(format!("on hold {reason}: nothing is changed"));
+    }
+    if let Some(reason) = reconciler.orders().drain_this() {
+        warnings.push(format!(
+            "this director drains {reason}: it asks the others to hold its VIPs"
+        ));
+    }
+    warnings.extend(around.failed.iter().cloned());
+    for (pool, decision) in pairs(reconciler) {
+        if decision.panic {
+            let text = format!(
+                "{} port {}: {} of {} real servers are healthy, too few; the last good set is kept",
+                pool.id.service, pool.id.port, decision.serving, decision.eligible
+            );
+            warnings.push(text);
+        }
+    }
+    warnings.extend(around.marking.iter().cloned());
+    if !around.deviations.is_empty() {
+        warnings.push(format!(
+            "{} kernel tunables do not hold what they should",
+            around.deviations.len()
+        ));
+    }
+    warnings
+}
+
+fn pairs(reconciler: &Reconciler) -> impl Iterator<Item = (&Pool, &PoolDecision)> {
+    reconciler
+        .layout()
+        .pools
+        .iter()
+        .zip(&reconciler.decided().pools)
+}
+
+fn service_data(
+    reconciler: &Reconciler,
+    observed: &Observation,
+    around: &Around<'_>,
+    pool: &Pool,
+    decision: &PoolDecision,
+    service: &KernelService,
+) -> Value {
+    let key = service.service.key;
+    let stats = observed.services.get(&key).copied().unwrap_or_default();
+    let destinations: Vec<Value> = pool
+        .members
+        .iter()
+        .zip(&decision.members)
+        .map(|(member, chosen)| {
+            destination_data(reconciler, observed, around, service, member, chosen)
+        })
+        .collect();
+    json!({
+        "name": pool.id.service,
+        "vip": service.vip,
+        "service": key.to_string(),
+        "address": service.address.to_string(),
+        "port": service.port,
+        "settings": describe(&service.service),
+        "in_kernel": observed.table.services.contains_key(&key),
+        "panic": decision.panic,
+        "healthy": decision.serving,
+        "eligible": decision.eligible,
+        "connections": stats.connections,
+        "packets_in": stats.packets_in,
+        "bytes_in": stats.bytes_in,
+        "bytes_out": stats.bytes_out,
+        "place": pool.place,
+        "destinations": destinations,
+    })
+}
+
+fn destination_data(
+    reconciler: &Reconciler,
+    observed: &Observation,
+    around: &Around<'_>,
+    service: &KernelService,
+    member: &Member,
+    chosen: &Decision,
+) -> Value {
+    let key = service.service.key;
+    let address = DestinationKey {
+        address: member.address,
+        port: member.destination_port(service),
+    };
+    let found = observed.table.destination(&key, &address);
+    let activity = observed
+        .destinations
+        .get(&(key, address))
+        .copied()
+        .unwrap_or_default();
+    let status = reconciler.statuses().get(&member.target().key());
+    json!({
+        "address": address.to_string(),
+        "node": member.node,
+        "forward": found.map(|found| found.forward.to_string()),
+        "weight": found.map(|found| found.weight),
+        "file_weight": member.weight,
+        "active": activity.active,
+        "inactive": activity.inactive,
+        "connections": activity.stats.connections,
+        "admin": chosen.admin,
+        "health": chosen.health,
+        "reason": chosen.reason,
+        "check": format!("{} {}", member.check.kind.word(), member.checked),
+        "since_ms": status.map(|status| millis(around.now.since(status.since))),
+        "latency_us": status.and_then(|status| status.latency).map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
+    })
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How a connection to `address:port` would be treated.
+pub fn why(
+    reconciler: &Reconciler,
+    observed: &Observation,
+    around: &Around<'_>,
+    wanted: &str,
+) -> Option<Value> {
+    let found: Vec<Value> = pairs(reconciler)
+        .flat_map(|(pool, decision)| {
+            pool.services
+                .iter()
+                .map(move |service| (pool, decision, service))
+        })
+        .filter(|(pool, _, service)| {
+            let socket = std::net::SocketAddr::new(service.address, service.port).to_string();
+            wanted == socket || wanted == service.address.to_string() || wanted == pool.id.service
+        })
+        .map(|(pool, decision, service)| {
+            service_data(reconciler, observed, around, pool, decision, service)
+        })
+        .collect();
+    (!found.is_empty()).then(|| json!({ "services": found }))
+}
+
+/// Fills the part of the metrics that comes from an observation.
+pub fn sample(reconciler: &Reconciler, observed: &Observation, sample: &mut Sample) {
+    sample.services.clear();
+    sample.destinations.clear();
+    for (pool, decision) in pairs(reconciler) {
+        for service in &pool.services {
+            let key = service.service.key;
+            let stats = observed.services.get(&key).copied().unwrap_or_default();
+            let labels = vec![
+                ("service", pool.id.service.clone()),
+                ("vip", service.vip.clone()),
+                ("proto", protocol(&key)),
+                (
+                    "address",
+                    std::net::SocketAddr::new(service.address, service.port).to_string(),
+                ),
+            ];
+            sample.services.push((
+                labels.clone(),
+                stats.connections,
+                stats.bytes_in,
+                stats.bytes_out,
+            ));
+            for (member, chosen) in pool.members.iter().zip(&decision.members) {
+                let address = DestinationKey {
+                    address: member.address,
+                    port: member.destination_port(service),
+                };
+                let activity = observed
+                    .destinations
+                    .get(&(key, address))
+                    .copied()
+                    .unwrap_or_default();
+                let weight = observed
+                    .table
+                    .destination(&key, &address)
+                    .map_or(0, |found| found.weight);
+                let mut labels = labels.clone();
+                labels.push(("destination", address.to_string()));
+                let health = i64::from(chosen.health == Health::Up);
+                sample.destinations.push((
+                    labels,
+                    [
+                        activity.active.into(),
+                        activity.inactive.into(),
+                        weight.into(),
+                        health,
+                    ],
+                ));
+            }
+        }
+    }
+    sample.checks = checks(reconciler);
+    let foreign = observed
+        .table
+        .services
+        .keys()
+        .filter(|key| !reconciler.ownership().owns(key))
+        .count();
+    sample.foreign = i64::try_from(foreign).unwrap_or(i64::MAX);
+}
+
+fn checks(reconciler: &Reconciler) -> Vec<(crate::metrics::Labels, u64, u64, Option<f64>)> {
+    let targets: std::collections::BTreeMap<_, _> = reconciler
+        .layout()
+        .targets()
+        .into_iter()
+        .map(|target| (target.key(), target))
+        .collect();
+    targets
+        .into_iter()
+        .filter_map(|(key, target)| {
+            let status = reconciler.statuses().get(&key)?;
+            let labels = vec![
+                ("kind", target.check.kind.word().to_owned()),
+                ("target", target.address.to_string()),
+            ];
+            let (made, failed) = status.checks;
+            Some((
+                labels,
+                made.saturating_sub(failed),
+                failed,
+                status.latency.map(|latency| latency.as_secs_f64()),
+            ))
+        })
+        .collect()
+}
+
+fn protocol(key: &ServiceKey) -> String {
+    match key {
+        ServiceKey::Address { protocol, .. } => protocol.to_string().to_lowercase(),
+        ServiceKey::Mark { .. } => "mark".to_owned(),
+    }
+}

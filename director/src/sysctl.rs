@@ -1,0 +1,187 @@
+//! The kernel tunables of a director: which values they should have, and why. Set where possible, reported where not.
+//!
+//! A deviation is never fatal: in a hardened unit `/proc/sys` is read-only and the deployment sets them. The table of values is pure.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use conf::Platform;
+use net::sysctl::{self, Key};
+use serde::Serialize;
+
+/// One tunable.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tunable {
+    /// Its path below `/proc/sys`.
+    pub path: String,
+    /// What it should hold.
+    pub want: String,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// A tunable that holds something else, or cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deviation {
+    /// Its path below `/proc/sys`.
+    pub path: String,
+    /// What it should hold.
+    pub want: String,
+    /// What it holds, if it can be read.
+    pub found: Option<String>,
+    /// Why it should.
+    pub why: &'static str,
+    /// Why it was not set.
+    pub reason: String,
+}
+
+const IPVS: &[(&str, &str, &str)] = &[
+    (
+        "backup_only",
+        "0",
+        "with both synchronisation roles 1 stops forwarding on the active director",
+    ),
+    (
+        "conn_reuse_mode",
+        "1",
+        "a client that reuses a port must not stick to a drained real server",
+    ),
+    (
+        "conntrack",
+        "0",
+        "connection tracking costs memory and time for each connection",
+    ),
+    (
+        "drop_entry",
+        "1",
+        "under memory pressure embryonic connections are dropped instead of new ones refused",
+    ),
+    (
+        "expire_nodest_conn",
+        "1",
+        "connections to a deleted real server end at once instead of hanging",
+    ),
+    (
+        "expire_quiescent_template",
+        "1",
+        "persistence must not send clients to a drained real server",
+    ),
+    ("pmtu_disc", "1", "tunnels answer packets that are too big"),
+    ("run_estimation", "1", "without it all counters stand still"),
+    (
+        "schedule_icmp",
+        "1",
+        "ICMP errors reach the real server that they concern",
+    ),
+    (
+        "sloppy_tcp",
+        "0",
+        "with 1 any stray ACK makes a connection entry",
+    ),
+];
+
+const SYNC: &[(&str, &str, &str)] = &[
+    (
+        "sync_threshold",
+        "0 0",
+        "connections that are idle after the handshake are synchronised too",
+    ),
+    (
+        "sync_refresh_period",
+        "10",
+        "busy connections are not synchronised with every packet",
+    ),
+    (
+        "sync_retries",
+        "2",
+        "a lost synchronisation message is repeated",
+    ),
+];
+
+/// The tunables of the director on `node`.
+pub fn profile(platform: &Platform, node: &str) -> Vec<Tunable> {
+    let own = |path: String, want: &str, why| Tunable {
+        path,
+        want: want.to_owned(),
+        why,
+    };
+    let mut tunables: Vec<Tunable> = IPVS
+        .iter()
+        .map(|(name, want, why)| own(format!("net/ipv4/vs/{name}"), want, why))
+        .collect();
+    if platform.connection_sync.is_some() {
+        tunables.extend(
+            SYNC.iter()
+                .map(|(name, want, why)| own(format!("net/ipv4/vs/{name}"), want, why)),
+        );
+    }
+    tunables.push(own(
+        "net/ipv4/ip_forward".to_owned(),
+        "1",
+        "packets to real servers are forwarded",
+    ));
+    let interfaces: BTreeSet<&str> = platform
+        .services_of_director(node)
+        .flat_map(|(_, service)| &service.vips)
+        .filter_map(|vip| {
+            platform
+                .attachment(node, &platform.vips.get(vip)?.network)?
+                .interface
+                .as_deref()
+        })
+        .collect();
+    for interface in ["all", "default"].into_iter().chain(interfaces) {
+        let path = format!("net/ipv4/conf/{interface}/send_redirects");
+        tunables.push(own(
+            path,
+            "0",
+            "clients must not be told to go to real servers directly",
+        ));
+    }
+    tunables
+}
+
+/// Sets what differs; what cannot be set is returned.
+pub fn ensure(tunables: &[Tunable]) -> Vec<Deviation> {
+    tunables.iter().filter_map(ensure_one).collect()
+}
+
+fn ensure_one(tunable: &Tunable) -> Option<Deviation> {
+    let key = Key::new(&tunable.path);
+    let deviation = |found, reason: String| {
+        Some(Deviation {
+            path: tunable.path.clone(),
+            want: tunable.want.clone(),
+            found,
+            why: tunable.why,
+            reason,
+        })
+    };
+    let found = match sysctl::read(&key) {
+        Ok(found) => found,
+        Err(error) => return deviation(None, format!("{error} (is the module ip_vs loaded?)")),
+    };
+    if same(&found, &tunable.want) {
+        return None;
+    }
+    match fs::write(key.path(), format!("{}\n", tunable.want)) {
+        Ok(()) => {
+            tracing::info!(
+                path = tunable.path,
+                from = found,
+                to = tunable.want,
+                "kernel tunable set"
+            );
+            None
+        }
+        Err(error) => deviation(
+            Some(found),
+            format!("cannot be set from here ({error}): set it in /etc/sysctl.d"),
+        ),
+    }
+}
+
+/// The kernel separates several numbers by tabs.
+fn same(found: &str, want: &str) -> bool {
+    found.split_whitespace().eq(want.split_whitespace())
+}

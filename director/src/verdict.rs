@@ -1,0 +1,88 @@
+//! CORE: what vrrpd is told about each VIP.
+//!
+//! A verdict says whether *this* director is fit to hold the VIP: whether the kernel's table is in place, and whether it settles or drains.
+//! It does not look at how many real servers are healthy: that is the same for every director, and a VIP nobody holds helps nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use daemon::verdict::{VerdictState, VipVerdict};
+use ipvs_netlink::ServiceKey;
+
+use crate::table::Table;
+
+/// What a verdict is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The VIPs of this node with their kernel services.
+    pub vips: &'a BTreeMap<String, Vec<ServiceKey>>,
+    /// The kernel's table, or why it cannot be read.
+    pub table: Result<&'a Table, &'a str>,
+    /// VIPs whose first checks are in, or whose table was in place when the director started.
+    pub settled: &'a BTreeSet<String>,
+    /// Why the director drains, if it does.
+    pub drain: Option<&'a str>,
+}
+
+/// The verdicts, in name order.
+pub fn verdicts(facts: Facts<'_>) -> Vec<VipVerdict> {
+    facts
+        .vips
+        .iter()
+        .map(|(vip, services)| {
+            let (state, reason) = verdict(facts, vip, services);
+            VipVerdict {
+                vip: vip.clone(),
+                state,
+                reason,
+            }
+        })
+        .collect()
+}
+
+fn verdict(facts: Facts<'_>, vip: &str, services: &[ServiceKey]) -> (VerdictState, String) {
+    if services.is_empty() {
+        // An address without services needs no table.
+        return match facts.drain {
+            Some(reason) => (
+                VerdictState::NotReady,
+                format!("this director drains {reason}"),
+            ),
+            None => (VerdictState::Ready, "no virtual service uses it".to_owned()),
+        };
+    }
+    let table = match facts.table {
+        Ok(table) => table,
+        Err(reason) => return (VerdictState::TableMissing, reason.to_owned()),
+    };
+    let missing: Vec<String> = services
+        .iter()
+        .filter(|key| !table.services.contains_key(key))
+        .map(ToString::to_string)
+        .collect();
+    if let Some(first) = missing.first() {
+        return (
+            VerdictState::TableMissing,
+            format!(
+                "{} of {} services are not in the kernel, such as {first}",
+                missing.len(),
+                services.len()
+            ),
+        );
+    }
+    if let Some(reason) = facts.drain {
+        return (
+            VerdictState::NotReady,
+            format!("this director drains {reason}"),
+        );
+    }
+    if !facts.settled.contains(vip) {
+        return (
+            VerdictState::NotReady,
+            "the first checks of its real servers have not ended".to_owned(),
+        );
+    }
+    (
+        VerdictState::Ready,
+        format!("{} services are in the kernel", services.len()),
+    )
+}
