@@ -70,7 +70,7 @@ impl Logging {
     pub(crate) fn register(&self, name: &'static str, registry: &mut Registry) {
         let collector = Dropped(self.dropped.clone());
         registry
-            .sub_registry_with_prefix(name)
+            .sub_registry_with_prefix(name.replace('-', "_"))
             .register_collector(Box::new(collector));
     }
 }

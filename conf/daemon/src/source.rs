@@ -13,6 +13,9 @@ use serde_json::Value;
 
 use crate::frame::Loaded;
 
+/// So many warnings about the file are carried in status and logs.
+const MAX_WARNINGS: usize = 20;
+
 /// Why a platform file was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Rejected {
@@ -88,11 +91,7 @@ fn judge(path: &Path, report: &Report, share: &Share) -> Result<Loaded, Rejected
         platform: Arc::new(platform.clone()),
         node: share.node.clone(),
         hash: platform.hash(share.tier),
-        warnings: report
-            .problems
-            .iter()
-            .map(|problem| warning(problem, share.tier))
-            .collect(),
+        warnings: warnings(report, share.tier),
     })
 }
 
@@ -115,13 +114,35 @@ fn rejected(path: &Path, report: &Report, problems: &[&Problem]) -> Rejected {
     }
 }
 
-fn warning(problem: &Problem, tier: Tier) -> String {
-    match problem.severity {
-        Severity::Error if !problem.tiers.contains(&tier) => {
-            format!("another daemon refuses the file: {problem}")
-        }
-        Severity::Error | Severity::Warning => problem.to_string(),
+/// What a daemon of `tier` says about a file that it takes: the warnings that concern it, and one sentence about the errors of others.
+fn warnings(report: &Report, tier: Tier) -> Vec<String> {
+    let own: Vec<&Problem> = report
+        .problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Warning && problem.tiers.contains(&tier))
+        .collect();
+    let foreign: Vec<&Problem> = report
+        .problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error && !problem.tiers.contains(&tier))
+        .collect();
+    let mut warnings: Vec<String> = Vec::new();
+    if let Some(first) = foreign.first() {
+        let count = foreign.len();
+        warnings.push(format!("another daemon refuses the file; errors outside this one's part: {count}, the first: {first}"));
     }
+    warnings.extend(
+        own.iter()
+            .take(MAX_WARNINGS)
+            .map(|problem| problem.to_string()),
+    );
+    if own.len() > MAX_WARNINGS {
+        warnings.push(format!(
+            "{} more warnings about the file: `check` names them",
+            own.len() - MAX_WARNINGS
+        ));
+    }
+    warnings
 }
 
 /// The disk; remembers what was read.
