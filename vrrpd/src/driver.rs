@@ -95,7 +95,11 @@ impl Driver {
 
     /// Waits for a packet, the inbox or the next deadline.
     fn wait(&self) {
-        let deadline = self.instances.values().filter_map(Instance::poll_timeout).min();
+        let deadline = self
+            .instances
+            .values()
+            .filter_map(Instance::poll_timeout)
+            .min();
         let timeout = deadline.filter(|at| *at != Moment::NEVER).map(|at| {
             let rest = at.since(clock::now());
             Timespec {
@@ -103,7 +107,10 @@ impl Driver {
                 tv_nsec: i64::from(rest.subsec_nanos()),
             }
         });
-        let mut descriptors = vec![PollFd::from_borrowed_fd(self.mailbox.as_fd(), PollFlags::IN)];
+        let mut descriptors = vec![PollFd::from_borrowed_fd(
+            self.mailbox.as_fd(),
+            PollFlags::IN,
+        )];
         descriptors.extend(
             self.instances
                 .values()

@@ -1,8 +1,32 @@
-//! VRRP failover of the virtual IP addresses (RFC 9568 over IPv4 multicast).
+//! VRRP failover of the virtual IP addresses: RFC 9568 (version 3) over IPv4 multicast.
+//!
+//! The cores decide and are pure: [`packet`] reads and writes adverts, [`router`] is the state machine of one virtual router, [`gate`]
+//! weighs the local director's verdicts, [`standing`] makes a priority of everything known, [`plan`] says what the platform file wants of
+//! this node. The shells carry it out: `run` wires one protocol thread (`driver`, no tokio) to a tokio runtime with netlink, the
+//! director's verdicts, tracked checks and the control sockets; `run` has the picture.
+//!
+//! Invariants: only the protocol thread sends adverts; it never waits for netlink, files or logs. An advert goes out before addresses are
+//! added; addresses are announced only once the kernel has them. Some node always holds the VIP while any vrrpd runs and links are up.
 
+mod arp;
+mod cli;
+mod control;
+mod desk;
+mod doctor;
+mod driver;
 pub mod event;
 pub mod gate;
+mod mailbox;
+mod metrics;
+mod netlink;
 pub mod packet;
 pub mod plan;
 pub mod router;
+mod run;
+mod socket;
 pub mod standing;
+mod status;
+mod sys;
+mod verdicts;
+
+pub use cli::{Command, Vrrpd};

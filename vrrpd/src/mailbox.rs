@@ -126,15 +126,22 @@ pub(crate) enum Report {
         priority: u8,
     },
     /// The socket of a virtual router does not work, or works again (`None`).
-    Socket { key: Key, trouble: Option<String> },
+    Socket {
+        key: Key,
+        trouble: Option<String>,
+    },
     /// The first bad packet of this kind, then one a minute at most.
     BadPacket {
         key: Key,
         error: PacketError,
         count: u64,
     },
-    Rejoined { key: Key },
-    NotRealtime { reason: String },
+    Rejoined {
+        key: Key,
+    },
+    NotRealtime {
+        reason: String,
+    },
 }
 
 /// The protocol thread's ends of the channels.
@@ -166,7 +173,6 @@ pub(crate) struct RouterView {
     pub(crate) refusal: Option<String>,
     pub(crate) down_interval: Duration,
     pub(crate) interval: Duration,
-    pub(crate) vrid: u8,
     pub(crate) interface: String,
     pub(crate) source: Option<Ipv4Addr>,
     pub(crate) peers: BTreeMap<Ipv4Addr, Peer>,

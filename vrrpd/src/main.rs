@@ -1,2 +1,7 @@
-//! VRRP failover of the virtual IP addresses.
-fn main() {}
+//! VRRP failover of the virtual IP addresses: see the library for the tour.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daemon::main::<vrrpd::Vrrpd>()
+}

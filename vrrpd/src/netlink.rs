@@ -77,7 +77,9 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
         let desired = wires.desired.borrow_and_update().clone();
         let answers = keeper.apply(&desired, &mut view).await;
         if !answers.is_empty() {
-            wires.mailbox.post(|inbox| inbox.acknowledgements.extend(answers));
+            wires
+                .mailbox
+                .post(|inbox| inbox.acknowledgements.extend(answers));
         }
         let (settled, restored, trouble) = keeper.report();
         wires.kernel.send_if_modified(|kernel| {

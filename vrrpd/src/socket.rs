@@ -18,7 +18,7 @@ const RECEIVE_BUFFER: usize = 256 * 1024;
 /// A failed attempt on a socket.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {attempt} on {interface}")]
-pub struct SocketError {
+pub(crate) struct SocketError {
     attempt: &'static str,
     interface: String,
     #[source]

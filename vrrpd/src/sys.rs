@@ -1,6 +1,9 @@
 //! SHELL: the system calls that no crate of ours wraps: time stamps of received packets, frames on packet sockets, scheduling.
 
-#![expect(unsafe_code, reason = "system calls; everything unsafe of this package is here")]
+#![expect(
+    unsafe_code,
+    reason = "system calls; everything unsafe of this package is here"
+)]
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -51,8 +54,11 @@ pub(crate) fn receive(
         let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
         if level == libc::SOL_SOCKET && kind == libc::SCM_TIMESTAMPNS {
             // SAFETY: this kind of message holds one timespec; it may be unaligned.
-            let time: libc::timespec =
-                unsafe { libc::CMSG_DATA(header).cast::<libc::timespec>().read_unaligned() };
+            let time: libc::timespec = unsafe {
+                libc::CMSG_DATA(header)
+                    .cast::<libc::timespec>()
+                    .read_unaligned()
+            };
             let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
             let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
             stamp = Some(Duration::new(seconds, nanos));

@@ -105,12 +105,7 @@ impl Instance {
         self.feed(Input::Stop, now, shared);
     }
 
-    pub(crate) fn handle_standing(
-        &mut self,
-        standing: Standing,
-        now: Moment,
-        shared: &mut Shared,
-    ) {
+    pub(crate) fn handle_standing(&mut self, standing: Standing, now: Moment, shared: &mut Shared) {
         self.feed(Input::Standing(standing), now, shared);
     }
 
@@ -156,6 +151,10 @@ impl Instance {
             }
             None => Ok(None),
         };
+        let (is_up, is_usable) = (
+            interface.as_ref().is_some_and(|found| found.up),
+            usable.is_some(),
+        );
         self.interface = interface;
         let trouble = match opened {
             Ok(Some(socket)) => {
@@ -171,13 +170,8 @@ impl Instance {
             }
         };
         let link = Link {
-            up: usable.is_some() && trouble.is_none(),
+            up: is_up && trouble.is_none(),
             primary,
-        };
-        let up_without_address = self.interface.as_ref().is_some_and(|found| found.up);
-        let link = Link {
-            up: link.up || (primary.is_none() && up_without_address),
-            ..link
         };
         if trouble != self.trouble {
             self.trouble.clone_from(&trouble);
@@ -185,7 +179,7 @@ impl Instance {
             shared.report(Report::Socket { key, trouble });
         }
         self.feed(Input::Link(link), now, shared);
-        if usable.is_none() {
+        if !is_usable {
             self.socket = None;
         }
     }
@@ -227,7 +221,11 @@ impl Instance {
                 *self.heard.entry(received.form).or_default() += 1;
                 self.last_form = Some(received.form);
                 // A packet that came after the deadline cannot refute it.
-                if self.router.poll_timeout().is_some_and(|(at, _)| at < arrived) {
+                if self
+                    .router
+                    .poll_timeout()
+                    .is_some_and(|(at, _)| at < arrived)
+                {
                     self.router.handle_timeout(now);
                 }
                 let input = Input::Advert {
@@ -302,20 +300,32 @@ impl Instance {
             shared.arp = ArpSocket::open().ok();
         }
         for address in addresses {
-            let held = self.wanted.held.iter().find(|held| held.address == IpAddr::V4(*address));
+            let held = self
+                .wanted
+                .held
+                .iter()
+                .find(|held| held.address == IpAddr::V4(*address));
             let interface = held.and_then(|held| shared.interfaces.get(&held.interface));
-            let Some((index, mac)) = interface.and_then(|found| Some((found.index, found.mac?))) else {
+            let Some((index, mac)) = interface.and_then(|found| Some((found.index, found.mac?)))
+            else {
                 continue;
             };
             let frame = arp::announcement(mac.0, *address);
-            let sent = shared.arp.as_ref().is_some_and(|socket| socket.send(index, &frame).is_ok());
+            let sent = shared
+                .arp
+                .as_ref()
+                .is_some_and(|socket| socket.send(index, &frame).is_ok());
             self.announcer_errors += u64::from(!sent);
         }
     }
 
     /// The source of adverts: an own address that the file names, else the first that the interface has.
     fn primary(&self, interface: &Interface) -> Option<Ipv4Addr> {
-        let named = self.wanted.own.iter().find(|own| interface.own.contains(own));
+        let named = self
+            .wanted
+            .own
+            .iter()
+            .find(|own| interface.own.contains(own));
         named.or(interface.own.first()).copied()
     }
 
@@ -343,12 +353,15 @@ impl Instance {
             refusal: router.refusal().map(str::to_owned),
             down_interval: router.down_interval(),
             interval: Duration::from_millis(u64::from(config.interval) * 10),
-            vrid: config.vrid,
             interface: self.wanted.interface.clone(),
             source: router.link().primary,
             peers: router.peers().clone(),
             counters: router.counters(),
-            packet_errors: self.errors.iter().map(|(error, (count, _))| (*error, *count)).collect(),
+            packet_errors: self
+                .errors
+                .iter()
+                .map(|(error, (count, _))| (*error, *count))
+                .collect(),
             send_errors: self.send_errors + self.announcer_errors,
             socket_trouble: self.trouble.clone(),
             checksums_received: self.heard.clone(),

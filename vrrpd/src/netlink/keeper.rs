@@ -57,8 +57,9 @@ impl Keeper {
 
     /// An address is gone; if it is wanted, its wish is not fulfilled any more.
     pub(crate) fn handle_gone(&mut self, gone: &Address) {
-        self.done
-            .retain(|_, wish| !wish.hold || wish.held.iter().all(|held| held.address != gone.address));
+        self.done.retain(|_, wish| {
+            !wish.hold || wish.held.iter().all(|held| held.address != gone.address)
+        });
     }
 
     /// Does what the wishes ask for; the answers go to the protocol thread.
@@ -161,7 +162,11 @@ impl Keeper {
         if owner && foreign {
             return true;
         }
-        match self.net.remove_address(index, held.address, held.prefix_len).await {
+        match self
+            .net
+            .remove_address(index, held.address, held.prefix_len)
+            .await
+        {
             Ok(Removed::Gone | Removed::Absent) => true,
             Err(error) => {
                 tracing::warn!(address = %held.address, interface = %held.interface, %error, "a virtual address cannot be removed");

@@ -20,7 +20,11 @@ impl View {
     pub(crate) fn take(&mut self, event: Event) {
         match event {
             Event::Everything(snapshot) => {
-                self.links = snapshot.links.into_iter().map(|link| (link.index, link)).collect();
+                self.links = snapshot
+                    .links
+                    .into_iter()
+                    .map(|link| (link.index, link))
+                    .collect();
                 self.addresses = snapshot
                     .addresses
                     .into_iter()
@@ -51,7 +55,10 @@ impl View {
 
     /// The number of the interface called `name`.
     pub(crate) fn index_of(&self, name: &str) -> Option<u32> {
-        self.links.values().find(|link| link.name == name).map(|link| link.index)
+        self.links
+            .values()
+            .find(|link| link.name == name)
+            .map(|link| link.index)
     }
 
     /// The address as its interface has it.
@@ -63,7 +70,10 @@ impl View {
     /// Which routers have an address of theirs already: what an earlier process left.
     pub(crate) fn found(&self, routers: &BTreeMap<Key, Wanted>) -> BTreeMap<Key, bool> {
         let holds = |wanted: &Wanted| wanted.held.iter().any(|held| self.get(held).is_some());
-        routers.iter().map(|(key, wanted)| (key.clone(), holds(wanted))).collect()
+        routers
+            .iter()
+            .map(|(key, wanted)| (key.clone(), holds(wanted)))
+            .collect()
     }
 
     /// The interfaces that the routers use, also those that do not exist.

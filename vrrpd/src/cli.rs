@@ -1,0 +1,188 @@
+//! SHELL: the daemon in the frame, and the subcommands of its own.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use conf::Tier;
+use daemon::{Client, Common, Context, Daemon, Exit, Refused, clock};
+use net::Net;
+use serde_json::{Value, json};
+
+use crate::doctor;
+use crate::plan::{Share, share};
+use crate::{run, status};
+
+/// How long `failover` waits for the VIP to move.
+const FAILOVER: Duration = Duration::from_secs(10);
+
+/// `vrrpd`.
+#[derive(Debug)]
+pub struct Vrrpd;
+
+/// The subcommands of its own.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Hand a VIP over to another director now; this node stays behind until `undrain`.
+    Failover {
+        /// The VIP's name, one of its addresses, or `this` for all.
+        vip: String,
+        /// Why: kept, and shown in `status`.
+        #[arg(long, default_value = "failover")]
+        why: String,
+    },
+    /// Remove virtual addresses that a killed vrrpd has left on the interfaces.
+    Cleanup,
+    /// Look at what breaks VRRP on this machine: rights, interfaces, ARP and filter settings, group membership.
+    Doctor,
+}
+
+impl Daemon for Vrrpd {
+    const NAME: &'static str = "vrrpd";
+    const ABOUT: &'static str = "VRRP failover of the virtual IP addresses";
+    const TIER: Tier = Tier::Failover;
+    type Command = Command;
+
+    fn run(context: Context) -> anyhow::Result<()> {
+        run::run(context)
+    }
+
+    fn command(common: &Common, command: Command) -> anyhow::Result<Exit> {
+        match command {
+            Command::Failover { vip, why } => failover(common, &vip, &why),
+            Command::Cleanup => cleanup(common),
+            Command::Doctor => {
+                let share = own_share(common)?;
+                let findings = runtime()?.block_on(doctor::examine(&share))?;
+                let bad = findings.iter().any(|finding| finding.bad);
+                if common.json {
+                    print(&format!("{:#}\n", json!(findings)));
+                } else {
+                    for finding in &findings {
+                        print(&format!("{finding}\n"));
+                    }
+                }
+                Ok(if bad { Exit::Failed } else { Exit::Ok })
+            }
+        }
+    }
+
+    fn render_status(data: &Value, out: &mut String) {
+        status::render(data, out);
+    }
+}
+
+/// Drains the VIP here and waits until it is gone.
+fn failover(common: &Common, vip: &str, why: &str) -> anyhow::Result<Exit> {
+    let client = Client::new(common, Vrrpd::NAME);
+    let held = |answer: &Value| -> Vec<String> {
+        let routers = answer.as_object().into_iter().flatten();
+        routers
+            .filter(|(_, router)| router["state"] == "master" || router["lingering"] == true)
+            .map(|(name, _)| name.clone())
+            .collect()
+    };
+    let query = json!({ "args": [vip] });
+    let before = held(&client.post("/v1/why", &query)?);
+    let wish = json!({ "target": vip, "want": "drain", "why": why });
+    client.post("/v1/intents", &wish)?;
+    let begun = clock::now();
+    loop {
+        let answer = client.post("/v1/why", &query)?;
+        let now = held(&answer);
+        if now.is_empty() {
+            let what = if before.is_empty() {
+                "was not held here"
+            } else {
+                "has moved away"
+            };
+            print(&format!(
+                "{vip} {what}; this node stays behind its peers until `vrrpd undrain {vip}`\n"
+            ));
+            return Ok(Exit::Ok);
+        }
+        if clock::now().since(begun) >= FAILOVER {
+            let reason = format!(
+                "{} is still held here after {} s: no other director has taken it over; the drain stays in force until `vrrpd undrain {vip}`",
+                now.join(", "),
+                FAILOVER.as_secs()
+            );
+            return Err(Refused::new(Exit::TimedOut, reason).into());
+        }
+        runtime()?.block_on(tokio::time::sleep(Duration::from_millis(20)));
+    }
+}
+
+/// Removes every address with our tag from interfaces other than the loopback (there `director real-server` keeps its own).
+fn cleanup(common: &Common) -> anyhow::Result<Exit> {
+    if Client::new(common, Vrrpd::NAME).get("/v1/status").is_ok() {
+        let reason = "vrrpd is running: it takes its addresses away itself when it stops (or `vrrpd failover this`)";
+        return Err(Refused::new(Exit::Refused, reason).into());
+    }
+    let share = own_share(common).unwrap_or_default();
+    let names: Vec<String> = runtime()?.block_on(async {
+        let net = Net::connect()?;
+        let mut removed = Vec::new();
+        for link in net.links().await?.iter().filter(|link| !link.loopback) {
+            for address in net
+                .addresses()
+                .await?
+                .iter()
+                .filter(|a| a.link == link.index)
+            {
+                let ours = share
+                    .routers
+                    .values()
+                    .flat_map(|wanted| &wanted.held)
+                    .any(|held| held.address == address.address && held.interface == link.name);
+                // Kernels before 5.18 keep no tag: there only what the file names is ours.
+                if address.is_own() || (ours && address.protocol.is_none()) {
+                    net.remove_address(link.index, address.address, address.prefix_len)
+                        .await?;
+                    removed.push(format!("{} from {}", address.address, link.name));
+                }
+            }
+        }
+        anyhow::Ok(removed)
+    })?;
+    for name in &names {
+        print(&format!("removed {name}\n"));
+    }
+    if names.is_empty() {
+        print("no virtual address was left behind\n");
+    }
+    Ok(Exit::Ok)
+}
+
+/// This node's share of the file, without a running daemon.
+fn own_share(common: &Common) -> anyhow::Result<Share> {
+    let report = conf::load(&common.config);
+    let platform = report.platform_for(Tier::Failover).map_err(|problems| {
+        let count = problems.len();
+        Refused::new(
+            Exit::Config,
+            format!(
+                "{} has {count} problems that concern vrrpd: `vrrpd check` names them",
+                common.config.display()
+            ),
+        )
+    })?;
+    let node = match &common.node {
+        Some(node) => node.clone(),
+        None => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+    };
+    Ok(share(platform, &node))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
+}
+
+/// Prints to standard output. A reader that went away is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}

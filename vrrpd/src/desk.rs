@@ -1,0 +1,287 @@
+//! SHELL: everything that is known beside the protocol, in one place: platform, verdicts, tracked checks, intents.
+//!
+//! Whoever learns something tells the desk; the desk asks the cores (`gate`, `standing`) and posts what has changed to the protocol thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use conf::platform::{CheckKind, Track};
+use conf::{Moment, Platform};
+use daemon::intent::{Intent, Want};
+use daemon::verdict::Verdicts;
+use probe::{Health, Prober, Target, TargetKey};
+use tokio::sync::watch;
+
+use crate::gate::{Belief, Gate};
+use crate::mailbox::Mailbox;
+use crate::plan::{Key, Share, Wanted, share};
+use crate::standing::{Facts, Judgement, judge};
+
+/// The desk.
+pub(crate) struct Desk {
+    node: String,
+    platform: Arc<Platform>,
+    share: Share,
+    gates: BTreeMap<Key, Gate>,
+    tracks: BTreeMap<Key, Vec<TargetKey>>,
+    prober: Prober,
+    /// Drained virtual routers with the reason.
+    drained: BTreeMap<Key, String>,
+    intents: Vec<Intent>,
+    held: bool,
+    judged: BTreeMap<Key, (Belief, Judgement)>,
+    started: BTreeSet<Key>,
+    found: Option<BTreeMap<Key, bool>>,
+    director: Option<String>,
+    mailbox: Arc<Mailbox>,
+    routers: watch::Sender<BTreeMap<Key, Wanted>>,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        platform: Arc<Platform>,
+        node: String,
+        prober: Prober,
+        mailbox: Arc<Mailbox>,
+        routers: watch::Sender<BTreeMap<Key, Wanted>>,
+        now: Moment,
+    ) -> Desk {
+        let mut desk = Desk {
+            share: Share::default(),
+            gates: BTreeMap::new(),
+            tracks: BTreeMap::new(),
+            prober,
+            drained: BTreeMap::new(),
+            intents: Vec::new(),
+            held: false,
+            judged: BTreeMap::new(),
+            started: BTreeSet::new(),
+            found: None,
+            director: None,
+            mailbox,
+            routers,
+            node: node.clone(),
+            platform: platform.clone(),
+        };
+        desk.set_platform(platform, node, now);
+        desk
+    }
+
+    /// Goes over to another platform; what stays the same is not touched.
+    pub(crate) fn set_platform(&mut self, platform: Arc<Platform>, node: String, now: Moment) {
+        self.share = share(&platform, &node);
+        self.platform = platform;
+        self.node = node;
+        self.gates
+            .retain(|key, _| self.share.routers.contains_key(key));
+        self.started
+            .retain(|key| self.share.routers.contains_key(key));
+        self.judged
+            .retain(|key, _| self.share.routers.contains_key(key));
+        for (key, wanted) in &self.share.routers {
+            self.gates
+                .entry(key.clone())
+                .and_modify(|gate| gate.reconfigure(wanted.gated, wanted.verdict_hold))
+                .or_insert_with(|| Gate::new(wanted.gated, wanted.verdict_hold, now));
+        }
+        self.track();
+        let intents = std::mem::take(&mut self.intents);
+        self.set_intents(&intents);
+        let routers = self.share.routers.clone();
+        self.routers.send_replace(routers.clone());
+        // The standings travel with the routers, so that none begins with another priority than it should have.
+        self.judge(now);
+        let standings: BTreeMap<_, _> = self
+            .judged
+            .iter()
+            .map(|(key, (_, judgement))| (key.clone(), judgement.standing))
+            .collect();
+        self.mailbox.post(|inbox| {
+            inbox.routers = Some(routers);
+            inbox.standings.extend(standings);
+        });
+    }
+
+    pub(crate) fn handle_verdicts(&mut self, verdicts: &Verdicts, now: Moment) {
+        self.director = None;
+        for (key, gate) in &mut self.gates {
+            gate.handle_verdicts(&key.vip, verdicts, now);
+        }
+        self.judge(now);
+    }
+
+    pub(crate) fn handle_silence(&mut self, reason: String, now: Moment) {
+        self.director = Some(reason);
+        for gate in self.gates.values_mut() {
+            gate.handle_silence(now);
+        }
+        self.judge(now);
+    }
+
+    /// The netlink task has looked which addresses are there already.
+    pub(crate) fn handle_found(&mut self, found: BTreeMap<Key, bool>, now: Moment) {
+        self.found.get_or_insert(found);
+        self.judge(now);
+    }
+
+    pub(crate) fn handle_intents(&mut self, intents: &[Intent], now: Moment) {
+        self.set_intents(intents);
+        self.judge(now);
+    }
+
+    fn set_intents(&mut self, intents: &[Intent]) {
+        self.intents = intents.to_vec();
+        self.held = intents.iter().any(|intent| intent.want == Want::Hold);
+        self.drained.clear();
+        for intent in intents {
+            if !matches!(intent.want, Want::Drain | Want::Disable) {
+                continue;
+            }
+            for key in self.targets(&intent.target.0) {
+                let why = format!("{} by {}: {}", intent.want, intent.who, intent.why);
+                self.drained.insert(key, why);
+            }
+        }
+    }
+
+    /// The virtual routers that `target` means: `this`, a VIP's name, or one of its addresses.
+    pub(crate) fn targets(&self, target: &str) -> Vec<Key> {
+        let address: Option<IpAddr> = target.parse().ok();
+        self.share
+            .routers
+            .iter()
+            .filter(|(key, wanted)| {
+                target == "this"
+                    || target == key.vip
+                    || wanted.held.iter().any(|held| Some(held.address) == address)
+            })
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// Asks the cores, and posts what has changed. Under a hold only starts are posted: an engineer is at work.
+    pub(crate) fn judge(&mut self, now: Moment) {
+        let statuses = self.prober.statuses();
+        let mut standings = BTreeMap::new();
+        let mut starts = BTreeMap::new();
+        for (key, wanted) in &self.share.routers {
+            let Some(gate) = self.gates.get(key) else {
+                continue;
+            };
+            let belief = gate.belief(now);
+            let keys = self.tracks.get(key).map(Vec::as_slice).unwrap_or_default();
+            let tracks = wanted.tracks.iter().zip(keys);
+            let health = |key| statuses.get(key).map(|status| status.health);
+            let judgement = judge(&Facts {
+                base: wanted.priority,
+                belief: &belief,
+                unready_penalty: wanted.unready_penalty,
+                tracks: tracks
+                    .map(|(track, key)| (track, health(key)))
+                    .collect::<Vec<(&Track, Option<Health>)>>(),
+                drained: self.drained.contains_key(key),
+            });
+            let waiting = belief == Belief::Waiting;
+            let before = self
+                .judged
+                .get(key)
+                .map(|(_, judgement)| judgement.standing);
+            let new = !self.started.contains(key);
+            if before != Some(judgement.standing) && (new || !self.held) {
+                standings.insert(key.clone(), judgement.standing);
+            }
+            if new || !self.held {
+                self.judged.insert(key.clone(), (belief, judgement));
+            }
+            if let Some(found) = self.found.as_ref().filter(|_| new && !waiting) {
+                self.started.insert(key.clone());
+                starts.insert(key.clone(), found.get(key).copied().unwrap_or(false));
+            }
+        }
+        if !standings.is_empty() || !starts.is_empty() {
+            self.mailbox.post(|inbox| {
+                inbox.standings.extend(standings);
+                inbox.starts.extend(starts);
+            });
+        }
+    }
+
+    /// When something changes without anything being heard.
+    pub(crate) fn poll_timeout(&self, now: Moment) -> Option<Moment> {
+        self.gates
+            .values()
+            .filter_map(|gate| gate.poll_timeout().map(|(at, _)| at))
+            .filter(|at| *at > now)
+            .min()
+    }
+
+    /// The tracked checks become targets of the prober; their keys are kept in the order of the file.
+    fn track(&mut self) {
+        let mut targets = Vec::new();
+        self.tracks.clear();
+        for (key, wanted) in &self.share.routers {
+            let of_router: Vec<Target> = wanted
+                .tracks
+                .iter()
+                .map(|track| Target {
+                    address: address_of(&self.platform, &self.node, track),
+                    check: Arc::new(track.check.clone()),
+                })
+                .collect();
+            self.tracks
+                .insert(key.clone(), of_router.iter().map(Target::key).collect());
+            targets.extend(of_router);
+        }
+        self.prober.set_targets(targets);
+    }
+
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    pub(crate) fn judged(&self, key: &Key) -> Option<&(Belief, Judgement)> {
+        self.judged.get(key)
+    }
+
+    pub(crate) fn drained(&self, key: &Key) -> Option<&String> {
+        self.drained.get(key)
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    pub(crate) fn has_started(&self, key: &Key) -> bool {
+        self.started.contains(key)
+    }
+
+    /// Why the director does not answer, if a VIP of ours needs it.
+    pub(crate) fn director_trouble(&self) -> Option<&str> {
+        let needed = self.share.routers.values().any(|wanted| wanted.gated);
+        self.director.as_deref().filter(|_| needed)
+    }
+}
+
+/// Where a tracked check looks: this node, unless the check says otherwise. Edge's readiness is not served on the loopback address.
+fn address_of(platform: &Platform, node: &str, track: &Track) -> SocketAddr {
+    let check = &track.check;
+    let readiness = platform.edge.readiness.as_ref();
+    let (own, own_port) = match (&check.kind, readiness) {
+        (CheckKind::Edge, Some(readiness)) => {
+            let attachment = platform.attachment(node, &readiness.network);
+            let own = attachment.and_then(|attachment| attachment.addresses.first().copied());
+            (own, Some(readiness.port))
+        }
+        _ => (None, None),
+    };
+    let address = check
+        .address
+        .or(own)
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    SocketAddr::new(address, check.port.or(own_port).unwrap_or(80))
+}

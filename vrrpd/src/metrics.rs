@@ -1,0 +1,177 @@
+//! SHELL: the metrics of the virtual routers, read from the protocol thread when somebody asks.
+
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+use crate::event::StateName;
+use crate::mailbox::{Mailbox, RouterView, Snapshot};
+use crate::packet::PacketError;
+use crate::plan::Key;
+
+/// Asks the protocol thread at every scrape.
+#[derive(Debug)]
+pub(crate) struct Routers(pub(crate) Arc<Mailbox>);
+
+impl Collector for Routers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(snapshot) = self.0.snapshot() else {
+            return Ok(());
+        };
+        states(&snapshot, &mut encoder)?;
+        counters(&snapshot, &mut encoder)?;
+        errors(&snapshot, &mut encoder)?;
+        gauges(&snapshot, &mut encoder)
+    }
+}
+
+fn states(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    let gauge = ConstGauge::new(0i64);
+    let kind = gauge.metric_type();
+    let mut family = encoder.encode_descriptor(
+        "vrrp_state",
+        "1 for the state that the virtual router is in",
+        None,
+        kind,
+    )?;
+    for (key, view) in &snapshot.routers {
+        for state in StateName::ALL {
+            let labels = [
+                ("instance", key.to_string()),
+                ("state", state.word().to_owned()),
+            ];
+            let value = ConstGauge::new(i64::from(view.state == state));
+            value.encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+type Count = fn(&RouterView) -> u64;
+
+const COUNTERS: [(&str, &str, Count); 11] = [
+    ("vrrp_transitions", "Changes of state", |view| {
+        view.counters.transitions
+    }),
+    ("vrrp_advertisements_sent", "Adverts sent", |view| {
+        view.counters.adverts_sent
+    }),
+    (
+        "vrrp_advertisements_received",
+        "Valid adverts received",
+        |view| view.counters.adverts_received,
+    ),
+    (
+        "vrrp_priority_zero_sent",
+        "Adverts of priority 0 sent",
+        |view| view.counters.priority_zero_sent,
+    ),
+    (
+        "vrrp_priority_zero_received",
+        "Adverts of priority 0 received",
+        |view| view.counters.priority_zero_received,
+    ),
+    (
+        "vrrp_second_master",
+        "Adverts of another master received while master",
+        |view| view.counters.second_master,
+    ),
+    (
+        "vrrp_address_mismatches",
+        "Adverts with another list of addresses",
+        |view| view.counters.address_mismatch,
+    ),
+    (
+        "vrrp_interval_mismatches",
+        "Adverts with another interval",
+        |view| view.counters.interval_mismatch,
+    ),
+    (
+        "vrrp_overslept",
+        "Times the process slept for longer than its peers wait",
+        |view| view.counters.overslept,
+    ),
+    (
+        "vrrp_addresses_refused",
+        "Times the interface refused the addresses",
+        |view| view.counters.addresses_refused,
+    ),
+    (
+        "vrrp_send_errors",
+        "Adverts and announcements that could not be sent",
+        |view| view.send_errors,
+    ),
+];
+
+fn counters(
+    snapshot: &Snapshot,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), std::fmt::Error> {
+    for (name, help, count) in COUNTERS {
+        let kind = ConstCounter::new(0u64).metric_type();
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for (key, view) in &snapshot.routers {
+            let value = ConstCounter::new(count(view));
+            value.encode(family.encode_family(&instance(key))?)?;
+        }
+    }
+    Ok(())
+}
+
+fn errors(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    let kind = ConstCounter::new(0u64).metric_type();
+    let mut family = encoder.encode_descriptor(
+        "vrrp_packet_errors",
+        "Packets of our router id that were dropped, by reason",
+        None,
+        kind,
+    )?;
+    for (key, view) in &snapshot.routers {
+        for error in PacketError::ALL {
+            let count = view.packet_errors.get(&error).copied().unwrap_or(0);
+            let labels = [
+                ("instance", key.to_string()),
+                ("reason", error.label().to_owned()),
+            ];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn gauges(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    let kind = ConstGauge::new(0i64).metric_type();
+    let mut family =
+        encoder.encode_descriptor("vrrp_priority", "The effective priority", None, kind)?;
+    for (key, view) in &snapshot.routers {
+        let value = ConstGauge::new(i64::from(view.priority));
+        value.encode(family.encode_family(&instance(key))?)?;
+    }
+    let kind = ConstGauge::new(0f64).metric_type();
+    let mut family = encoder.encode_descriptor(
+        "vrrp_master_down_interval",
+        "How long a silent master is waited for",
+        Some(&Unit::Seconds),
+        kind,
+    )?;
+    for (key, view) in &snapshot.routers {
+        let value = ConstGauge::new(view.down_interval.as_secs_f64());
+        value.encode(family.encode_family(&instance(key))?)?;
+    }
+    let kind = ConstGauge::new(0f64).metric_type();
+    let lag = ConstGauge::new(snapshot.lag.as_secs_f64());
+    lag.encode(encoder.encode_descriptor(
+        "vrrp_loop_lag",
+        "The longest delay of a timer since the last scrape",
+        Some(&Unit::Seconds),
+        kind,
+    )?)
+}
+
+fn instance(key: &Key) -> [(&'static str, String); 1] {
+    [("instance", key.to_string())]
+}

@@ -1,0 +1,271 @@
+//! SHELL: `run`: starts the threads and tasks, wires them, and takes them down in order.
+//!
+//! ```text
+//!  director's ro.sock ──▶ verdicts ─┐                ┌──▶ protocol thread (driver) ◀──▶ raw sockets
+//!  tracked checks ──▶ prober ───────┼──▶ desk ──▶ mailbox        │ wishes   │ reports
+//!  control sockets ──▶ control ─────┘      ▲         ▲           ▼          ▼
+//!                                          └─────────┴──── netlink      events, log
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use conf::Moment;
+use daemon::{Context, Events, clock};
+use net::{Net, Watch, sysctl};
+use probe::{Change, Prober};
+use serde_json::json;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::control::VrrpControl;
+use crate::desk::Desk;
+use crate::driver::Driver;
+use crate::mailbox::{Desired, Mailbox, Outbox, Report};
+use crate::metrics::Routers;
+use crate::netlink::{self, Kernel, Wires};
+use crate::verdicts::{self, Heard};
+
+/// Log lines that the protocol thread may be ahead of the log.
+const REPORTS: usize = 1024;
+/// How long the last address changes may take when the daemon stops.
+const LAST_WISHES: Duration = Duration::from_secs(3);
+/// The longest the desk sleeps: a bound, not a cadence.
+const DESK_IDLE: Duration = Duration::from_secs(60);
+
+/// The desk, shared by the tasks. Every use is short and never waits.
+pub(crate) type SharedDesk = Arc<Mutex<Desk>>;
+
+/// Locks the desk. Its state is replaced as a whole by each judgement, so a panic elsewhere leaves nothing half done.
+pub(crate) fn lock(desk: &SharedDesk) -> MutexGuard<'_, Desk> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The daemon's life.
+pub(crate) fn run(context: Context) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(context))
+}
+
+async fn serve(context: Context) -> anyhow::Result<()> {
+    let platform = context.loaded.platform.clone();
+    let realtime = platform.vrrpd.realtime_priority;
+    let mailbox = Arc::new(Mailbox::new().context("cannot make the event descriptor")?);
+    let net = Net::connect()?;
+    let events = Watch::open(net.clone())?;
+
+    let (desired_sender, desired) = watch::channel(Desired::new());
+    let (reports_sender, reports) = mpsc::channel(REPORTS);
+    let (routers_sender, routers) = watch::channel(BTreeMap::new());
+    let (kernel_sender, kernel) = watch::channel(Kernel::default());
+    let (prober, changes) = Prober::new(u64::from(std::process::id()), clock::now);
+    let desk: SharedDesk = Arc::new(Mutex::new(Desk::new(
+        platform,
+        context.loaded.node.clone(),
+        prober,
+        mailbox.clone(),
+        routers_sender,
+        clock::now(),
+    )));
+    promote_secondaries(&desk);
+
+    let outbox = Outbox {
+        desired: desired_sender,
+        reports: reports_sender,
+    };
+    let driver = Driver::new(mailbox.clone(), outbox);
+    let (alive, mut ended) = oneshot::channel::<()>();
+    let protocol = std::thread::Builder::new()
+        .name("vrrp".to_owned())
+        .spawn(move || {
+            let _alive = alive;
+            driver.run(realtime);
+        })
+        .context("cannot start the protocol thread")?;
+    let wires = Wires {
+        mailbox: mailbox.clone(),
+        routers,
+        desired,
+        kernel: kernel_sender,
+    };
+    let mut netlink = tokio::spawn(netlink::run(net, events, wires));
+
+    let changed = Arc::new(Notify::new());
+    let socket = director_socket(&context);
+    tokio::spawn(listen(desk.clone(), socket, changed.clone()));
+    tokio::spawn(attend(
+        desk.clone(),
+        changes,
+        kernel.clone(),
+        changed.clone(),
+    ));
+    tokio::spawn(log(reports, context.events.clone()));
+    context
+        .registry
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .register_collector(Box::new(Routers(mailbox.clone())));
+
+    let control = Arc::new(VrrpControl {
+        desk,
+        mailbox: mailbox.clone(),
+        kernel,
+        changed,
+    });
+    let served = context.serve(control).await?;
+    served.ready();
+    let result = tokio::select! {
+        () = served.stop_requested() => Ok(()),
+        _ = &mut ended => Err(anyhow::anyhow!("the protocol thread has ended by itself")),
+        ended = &mut netlink => Err(match ended {
+            Ok(Err(error)) => anyhow::Error::new(error).context("the netlink task has ended"),
+            Ok(Ok(())) => anyhow::anyhow!("the netlink task has ended by itself"),
+            Err(error) => anyhow::Error::new(error).context("the netlink task has died"),
+        }),
+    };
+    // Priority 0 goes out at once; the wishes that it leaves behind are carried out before the process ends.
+    mailbox.post(|inbox| inbox.stop = true);
+    let _ = tokio::task::spawn_blocking(move || protocol.join()).await;
+    if result.is_ok() && tokio::time::timeout(LAST_WISHES, netlink).await.is_err() {
+        tracing::warn!(
+            "the virtual addresses could not be removed in time: `vrrpd cleanup` does it"
+        );
+    }
+    result
+}
+
+/// The director of this node has its folder beside ours.
+fn director_socket(context: &Context) -> std::path::PathBuf {
+    let parent = context.run_dir.parent().unwrap_or(&context.run_dir);
+    parent.join("director").join("ro.sock")
+}
+
+async fn listen(desk: SharedDesk, socket: std::path::PathBuf, changed: Arc<Notify>) {
+    let mut silent = None;
+    verdicts::listen(socket, |heard| {
+        let now = clock::now();
+        match heard {
+            Heard::Verdicts(verdicts) => {
+                if silent.take().is_some() {
+                    tracing::info!("the local director answers");
+                }
+                lock(&desk).handle_verdicts(&verdicts, now);
+            }
+            Heard::Silence(reason) => {
+                if silent.as_ref() != Some(&reason) {
+                    tracing::warn!(%reason, "the local director does not answer; its last verdicts are believed for a while");
+                    silent = Some(reason.clone());
+                }
+                lock(&desk).handle_silence(reason, now);
+            }
+        }
+        changed.notify_one();
+    })
+    .await;
+}
+
+/// Looks at the desk whenever a check, the kernel or the time has changed something.
+async fn attend(
+    desk: SharedDesk,
+    mut changes: mpsc::Receiver<Change>,
+    mut kernel: watch::Receiver<Kernel>,
+    changed: Arc<Notify>,
+) {
+    let mut checks = true;
+    loop {
+        let now = clock::now();
+        let next = lock(&desk).poll_timeout(now);
+        let wait = next.map_or(DESK_IDLE, |at| at.since(now)).min(DESK_IDLE);
+        tokio::select! {
+            change = changes.recv(), if checks => checks = change.is_some(),
+            seen = kernel.changed() => if seen.is_err() {
+                return;
+            },
+            () = changed.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        let found = kernel.borrow_and_update().found.clone();
+        let now: Moment = clock::now();
+        let mut desk = lock(&desk);
+        match found {
+            Some(found) => desk.handle_found(found, now),
+            None => desk.judge(now),
+        }
+    }
+}
+
+/// What the protocol thread has to say goes to the log and to the events.
+async fn log(mut reports: mpsc::Receiver<Report>, events: Events) {
+    while let Some(report) = reports.recv().await {
+        match report {
+            Report::Transition {
+                key,
+                from,
+                to,
+                why,
+                priority,
+            } => {
+                let fields = json!({
+                    "vip": key.vip, "from": from, "to": to, "reason": why.to_string(), "priority": priority,
+                });
+                events.emit("vrrp.transition", fields);
+                let fields = json!({ "vip": key.vip, "reason": why.to_string() });
+                if to == crate::event::StateName::Master {
+                    events.emit("vip.acquired", fields);
+                } else if from == crate::event::StateName::Master {
+                    events.emit("vip.released", fields);
+                }
+            }
+            Report::Socket {
+                key,
+                trouble: Some(reason),
+            } => events.alert(
+                "vrrp.socket_failed",
+                json!({ "vip": key.vip, "reason": reason }),
+            ),
+            Report::Socket { key, trouble: None } => {
+                events.emit("vrrp.socket_works", json!({ "vip": key.vip }));
+            }
+            Report::BadPacket { key, error, count } => {
+                tracing::warn!(vip = key.vip, reason = %error, count, "adverts of our virtual router id are dropped");
+            }
+            Report::Rejoined { key } => {
+                tracing::warn!(
+                    vip = key.vip,
+                    "the membership of 224.0.0.18 was lost and is restored"
+                );
+            }
+            Report::NotRealtime { reason } => {
+                tracing::warn!(%reason, "no real-time scheduling: under load adverts may be late");
+            }
+        }
+    }
+}
+
+/// Removing one address of a subnet must not take the others with it. Where `/proc/sys` is read-only, deployment sets it.
+fn promote_secondaries(desk: &SharedDesk) {
+    let interfaces: std::collections::BTreeSet<String> = lock(desk)
+        .share()
+        .routers
+        .values()
+        .flat_map(|wanted| wanted.held.iter().map(|held| held.interface.clone()))
+        .collect();
+    for interface in interfaces {
+        let key = sysctl::Key::ipv4(&interface, "promote_secondaries");
+        match sysctl::ensure(&key, 1) {
+            Ok(sysctl::Ensured::Already) => {}
+            Ok(sysctl::Ensured::Changed { .. }) => {
+                tracing::info!(interface, "set promote_secondaries = 1");
+            }
+            Err(error) if error.is_denied() => {
+                tracing::warn!(interface, %error, "set net.ipv4.conf.*.promote_secondaries = 1 at deployment");
+            }
+            Err(error) => tracing::info!(interface, %error, "promote_secondaries is left as it is"),
+        }
+    }
+}
