@@ -81,6 +81,7 @@ codes! {
     SERVER_UNATTACHED = "E0307": "The node has no address under which the directors could reach it.";
     FAMILY = "E0308": "IPVS forwards IPv4 to IPv4 and IPv6 to IPv6 (except through tunnels): a service of both families needs real servers with addresses of both.";
     SYNC_GROUP = "E0309": "Connection synchronisation is sent to a multicast group.";
+    DIRECTOR_WITHOUT_READINESS = "E0324": "Directors ask for edge's readiness over the network of `[edge] readiness`, where edge admits their addresses; so each of them must be attached to it.";
     UNKNOWN_CHECK = "E0501": "No check has this name. Named checks are declared as `[check.NAME]`.";
     TIMEOUT_OVER_INTERVAL = "E0502": "A check that is still waiting when the next one is due would overlap with it, and the time to detection would not be what `fall` and `interval` say.";
     ZERO_TIME = "E0503": "A time of zero has no meaning for this key.";
@@ -137,6 +138,7 @@ codes! {
     READINESS_UNATTACHED = "E0415": "Edge binds its readiness endpoint on the node's addresses of that network; a node without one could never be ready.";
     HOST_TWICE = "E0416": "On one listener a host belongs to one site; with two, the second would never be asked.";
     ROUTE_TWICE = "E0417": "The same path stands twice among a site's routes: only the first would ever be used. `/api` and `/api/` are one prefix.";
+    CIRCLE = "E0418": "The upstream is a virtual address whose real servers are these very edges: a request would go round until every connection is used up.";
     ONE_DIRECTOR = "W0201": "A VIP with one director cannot move.";
     EQUAL_PRIORITIES = "W0202": "With equal priorities the addresses decide which of two masters stays (RFC 9568 section 6.4.3), which is rarely what was meant.";
     PRIORITY_ORDER = "W0203": "The order of `directors` and the priorities say different things; the priorities win.";

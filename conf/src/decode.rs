@@ -88,7 +88,7 @@ impl<'a> Decoder<'a> {
             value.described()
         );
         self.report(codes::WRONG_TYPE, value.span, message)
-            .label(format!("expected {wanted}"));
+            .label(format!("expected {}", short(wanted)));
         None
     }
 
@@ -341,6 +341,11 @@ impl Decode for BTreeMap<String, At<String>> {
                 .collect(),
         )
     }
+}
+
+/// "a duration such as …" without its examples, for beside the caret.
+fn short(wanted: &str) -> &str {
+    wanted.split(" such as ").next().unwrap_or(wanted)
 }
 
 /// Whom a problem at a key path concerns. Topology concerns everybody; a typo in a site only edge.

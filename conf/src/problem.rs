@@ -161,7 +161,7 @@ impl Report {
             ),
             label: None,
             help: Some(format!(
-                "{}; name the node with `--node`, or declare `[node.{node}.on]`",
+                "{}\nname the node with `--node`, or declare `[node.{node}.on]`",
                 crate::problems::suggestion(node, "nodes", names)
             )),
             related: Vec::new(),

@@ -90,7 +90,7 @@ impl Problems {
             tiers,
             span,
             key: key.into(),
-            message: message.into(),
+            message: on_one_line(&message.into()),
             label: None,
             help: None,
             related: Vec::new(),
@@ -167,6 +167,22 @@ fn locate(span: Span, sources: &Sources) -> (String, u32, u32, std::ops::Range<u
     }
 }
 
+/// A value from the file may hold line breaks, or be as long as the file.
+fn on_one_line(message: &str) -> String {
+    const LONGEST: usize = 240;
+    let line = message.chars().flat_map(|c| {
+        let escaped = c.is_control().then(|| c.escape_default());
+        let plain = (!c.is_control()).then_some(c);
+        escaped.into_iter().flatten().chain(plain)
+    });
+    let mut line: String = line.collect();
+    if let Some((at, _)) = line.char_indices().nth(LONGEST) {
+        line.truncate(at);
+        line.push('…');
+    }
+    line
+}
+
 /// "`a`, `b` and `c`".
 pub(crate) fn quoted<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
@@ -183,7 +199,8 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
         .filter(|(distance, candidate)| {
-            *distance <= 1 + candidate.chars().count().min(word.chars().count()) / 4
+            let shorter = candidate.chars().count().min(word.chars().count());
+            *distance <= (shorter / 4).max(1)
         })
         .min()
         .map(|(_, candidate)| candidate)

@@ -22,6 +22,7 @@ table! {
         }
         optional {
             /// Further files, relative to this one; `*` in the last component.
+            #[allow(dead_code, reason = "followed before the decoder runs; here for the schema")]
             include: Vec<At<String>>,
             /// Layer-2 networks: what is in one network reaches each other by MAC address.
             network: Named<topology::Network>,

@@ -75,15 +75,20 @@ impl<'j, 'a> Judge<'j, 'a> {
             .collect()
     }
 
-    /// Elements that nothing refers to: harmless, but probably a name was changed in one place only.
+    /// Elements that nothing refers to: harmless, but probably a name was changed in one place only. Where a reference leads nowhere,
+    /// that is the mistake, and what it should have named is not called unused as well.
     fn unused(&mut self) {
         let raw = self.raw;
         let users = self.resolver.check_users();
+        let names = raw.check.as_ref();
+        let dangling = users
+            .keys()
+            .any(|name| names.is_none_or(|checks| !checks.0.contains_key(name)));
         let unused: Vec<(String, Span)> = raw
             .check
             .iter()
             .flat_map(|checks| &checks.0)
-            .filter(|(name, _)| !users.contains_key(*name))
+            .filter(|(name, _)| !dangling && !users.contains_key(*name))
             .map(|(name, element)| (name.clone(), element.name))
             .collect();
         for (name, span) in unused {
@@ -96,6 +101,17 @@ impl<'j, 'a> Judge<'j, 'a> {
             );
         }
         let platform = self.platform;
+        let services = raw
+            .virtual_service
+            .iter()
+            .flat_map(|services| services.0.values());
+        let mut vips = services
+            .clone()
+            .flat_map(|service| service.raw.vips.iter().flat_map(|vips| &vips.value));
+        let declared = raw.vip.as_ref();
+        if vips.any(|vip| declared.is_none_or(|vips| !vips.0.contains_key(&vip.value))) {
+            return;
+        }
         for (name, element) in raw.vip.iter().flat_map(|vips| &vips.0) {
             let used = raw
                 .virtual_service

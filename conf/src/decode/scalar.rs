@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{Decode, Decoder};
+use super::{Decode, Decoder, short};
 use crate::codes;
 use crate::unit::{Bytes, Interval, Percent, Priority, UnitError, Vrid, Weight};
 use crate::value::{Kind, Value};
@@ -108,7 +108,7 @@ fn parsed<T>(
         Err(error) => {
             decoder
                 .report(codes::BAD_UNIT, value.span, error.to_string())
-                .label(format!("expected {wanted}"));
+                .label(format!("expected {}", short(wanted)));
             None
         }
     }
@@ -198,9 +198,7 @@ fn address<T>(
     let parsed = parse(text);
     if parsed.is_none() {
         let message = format!("`{text}` is not {wanted}");
-        decoder
-            .report(codes::BAD_ADDRESS, value.span, message)
-            .label(format!("expected {wanted}"));
+        decoder.report(codes::BAD_ADDRESS, value.span, message);
     }
     parsed
 }

@@ -55,15 +55,12 @@ pub(super) fn parse(file: u32, text: &str, problems: &mut Problems) -> Table {
             Some(region) => concerned(text, region, header),
             None => Tiers::ALL,
         };
-        report(
-            file,
-            text,
-            &span,
-            region.as_ref(),
-            &message,
-            tiers,
-            problems,
-        );
+        let cause = Cause {
+            span,
+            region: region.as_ref(),
+            message: &message,
+        };
+        report(file, text, &cause, tiers, problems);
         reported += 1;
         let Some(region) = region else {
             return from_toml(table.get_ref(), file);
@@ -264,21 +261,15 @@ fn header_path(text: &str, header: usize) -> Option<String> {
 
 /// Puts a mark where the blanked key would be, so that nobody reports it as missing and its element counts as broken.
 fn mark_broken(tree: &mut Table, text: &str, part: &Blanked, file: u32) {
+    // `key = …`, or a key alone on its line.
     let statement = &text[part.region.clone()];
-    let Some((key, _)) = statement
-        .split_once('=')
-        .filter(|_| looks_like_statement(statement))
-    else {
+    let line = statement.trim_start().lines().next().unwrap_or_default();
+    let key = line.split(['=', '.', '#']).next().unwrap_or_default();
+    let key = key.trim().trim_matches('"').to_owned();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if key.is_empty() || !key.chars().all(plain) {
         return;
-    };
-    let Some(key) = key
-        .trim()
-        .split('.')
-        .next()
-        .map(|key| key.trim_matches('"').to_owned())
-    else {
-        return;
-    };
+    }
     let span = Span::new(file, part.region.clone());
     let broken = Entry {
         key: span,
@@ -318,40 +309,69 @@ fn table_at(value: &mut Value, header: u32) -> Option<&mut Table> {
     }
 }
 
-fn report(
-    file: u32,
-    text: &str,
-    span: &Range<usize>,
-    region: Option<&Range<usize>>,
-    message: &str,
-    tiers: Tiers,
-    problems: &mut Problems,
-) {
-    // An open list shows only where the next key stands: the mark belongs to the line that left it open.
-    let open = region.filter(|region| !region.contains(&span.start));
-    let (span, message, help) = match open {
-        Some(region) => {
-            let line = text[region.clone()]
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .trim_end();
+/// A syntax error and the part of the text that it was traced to.
+struct Cause<'c> {
+    span: Range<usize>,
+    region: Option<&'c Range<usize>>,
+    message: &'c str,
+}
+
+fn report(file: u32, text: &str, cause: &Cause<'_>, tiers: Tiers, problems: &mut Problems) {
+    let message = format!("this is not valid TOML: {}", cause.message);
+    let end = text.trim_end().len();
+    let (span, message, help) = match cause.region {
+        // An open list shows only where the next key stands: the mark belongs to the line that left it open.
+        Some(region) if !region.contains(&cause.span.start) => {
+            let line = text[region.clone()].lines().next().unwrap_or_default();
+            let line = line.split(" #").next().unwrap_or_default().trim_end();
             (
                 region.start..region.start + line.len(),
                 "what begins here is not closed".to_owned(),
                 Some("close the list with `]`, the table with `}` or the string with its quotes"),
             )
         }
+        Some(_) => (cause.span.clone(), message, help(cause.message)),
+        // The end of the file is a line that is not there; the last one that is there shows more.
         None => (
-            span.clone(),
-            format!("this is not valid TOML: {message}"),
-            help(message),
+            cause.span.start.min(end.saturating_sub(1))..cause.span.end.min(end),
+            message,
+            Some("a list, a table or a text in three quotes is opened further up and never closed"),
         ),
     };
+    let first = cause
+        .message
+        .contains("duplicate")
+        .then(|| first_time(text, &cause.span))
+        .flatten();
     let draft = problems.report(codes::SYNTAX, tiers, Span::new(file, span), "", message);
     if let Some(help) = help {
         draft.help(help);
     }
+    if let Some(first) = first {
+        draft.also(Span::new(file, first), "the first time");
+    }
+}
+
+/// Where a key or table that stands twice stands for the first time: the same beginning of a line, further up in its table.
+fn first_time(text: &str, second: &Range<usize>) -> Option<Range<usize>> {
+    let outline = Outline::of(text);
+    let line = last_at_most(&outline.lines, second.start)?;
+    let beginning = text.get(line..second.end)?.trim();
+    let header = outline.headers.contains(&line);
+    let from = match outline.header_before(line) {
+        Some(table) if !header => table,
+        _ => 0,
+    };
+    let close = if header { ']' } else { '=' };
+    let lines = outline.lines.iter().copied();
+    lines
+        .filter(|start| (from..line).contains(start))
+        .find_map(|start| {
+            let start = start + text[start..].len() - text[start..].trim_start().len();
+            let rest = text[start..].strip_prefix(beginning)?;
+            let same = rest.trim_start().starts_with(close);
+            same.then(|| start..start + beginning.len())
+        })
 }
 
 /// What usually lies behind a message of the parser.

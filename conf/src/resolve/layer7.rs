@@ -560,11 +560,11 @@ fn parse_host(text: &str) -> Result<HostPattern, &'static str> {
     if host == "*" {
         return Ok(HostPattern::Default);
     }
+    if host.contains('/') {
+        return Err("a host has no scheme and no path; paths are routes");
+    }
     if host.contains(':') {
         return Err("a host has no port; the port belongs to a listener's `bind`");
-    }
-    if host.contains('/') {
-        return Err("a host has no path or scheme; paths are routes");
     }
     match host.strip_prefix("*.") {
         Some(rest) if rest.contains('*') => Err("`*` may stand only once, as the first label"),

@@ -16,8 +16,11 @@ fn carried_out(kind: &CheckKind) -> bool {
     )
 }
 
+/// Finds where a setting is used.
+type Find = fn(&Judge<'_, '_>) -> Vec<Span>;
+
 /// Settings that are not carried out: their key, whom they concern, and where one is used.
-const SETTINGS: &[(&str, Tiers, fn(&Judge<'_, '_>) -> Vec<Span>)] = &[
+const SETTINGS: &[(&str, Tiers, Find)] = &[
     ("connection_sync", Tiers::LAYER4, |judge| {
         judge
             .raw

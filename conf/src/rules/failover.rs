@@ -201,9 +201,9 @@ impl Judge<'_, '_> {
                 Tiers::FAILOVER,
                 span,
                 key,
-                format!("adverts cannot be sent every {interval}: VRRP carries whole hundredths of a second"),
+                format!("adverts cannot be sent every {interval}: VRRP carries 10ms to 40.95s, in steps of 10ms"),
             )
-            .help("allowed: multiples of 10ms, from 10ms to 40.95s");
+            .help("the default is \"100ms\"; keepalived's is \"1s\"");
         }
     }
 
@@ -218,7 +218,11 @@ impl Judge<'_, '_> {
                 Tiers::FAILOVER,
                 written.span,
                 key,
-                format!("VIP `{name}` has {} directors, but {} priorities", vip.directors.len(), written.len()),
+                format!(
+                    "VIP `{name}` has {}, but {} given",
+                    counted(vip.directors.len(), "director", "directors"),
+                    counted(written.len(), "priority is", "priorities are")
+                ),
             )
             .help("one priority for each director, in the same order; without `priorities` they are 250, 240, 230 …");
             return;
@@ -288,7 +292,7 @@ impl Judge<'_, '_> {
                     Tiers::FAILOVER,
                     weight.span,
                     format!("{key}.track"),
-                    format!("this weight cannot move VIP `{name}`: {high} {} = {fallen} on `{first}`, and `{second}` has {low}", weight.value.0),
+                    format!("this weight cannot move VIP `{name}`: {high} - {} = {fallen} on `{first}`, and `{second}` has {low}", -weight.value.0),
                 )
                 .label(format!("at least {} is needed", low - high - 1))
                 .help("a backup takes over only from a lower priority; at an equal one the VIP stays where it is");
@@ -335,7 +339,7 @@ impl Judge<'_, '_> {
         for director in &vip.directors {
             let attached = platform.attachment(director, &heartbeat.value);
             if platform.nodes.contains_key(director)
-                && !attached.is_some_and(|on| on.interface.is_some())
+                && attached.is_none_or(|on| on.interface.is_none())
             {
                 self.report(
                     codes::HEARTBEAT_UNATTACHED,
@@ -447,4 +451,8 @@ impl Judge<'_, '_> {
 
 fn unadvertised(raw: &RawVip) -> impl Iterator<Item = &At<Unadvertised>> {
     raw.unadvertised.iter().flat_map(|entries| &entries.value)
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

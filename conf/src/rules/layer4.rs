@@ -326,6 +326,7 @@ impl Judge<'_, '_> {
             )
             .help("choose a readiness network that every edge is attached to, or another kind of check");
         }
+        self.readiness_of_directors(service, &readiness.network, span, &key);
         let edges = self.edge_nodes();
         let strangers: Vec<&str> = service
             .real_servers
@@ -349,6 +350,31 @@ impl Judge<'_, '_> {
                     .help(format!(
                         "add `{first}` to the group of a listener, or choose another kind of check"
                     ));
+            }
+        }
+    }
+
+    /// The readiness endpoint answers the directors' addresses on its own network.
+    fn readiness_of_directors(
+        &mut self,
+        service: &VirtualService,
+        network: &str,
+        span: Span,
+        key: &str,
+    ) {
+        let platform = self.platform;
+        for director in directors_of(platform, &service.vips) {
+            if platform.nodes.contains_key(director)
+                && platform.attachment(director, network).is_none()
+            {
+                self.report(
+                    codes::DIRECTOR_WITHOUT_READINESS,
+                    Tiers::LAYER4,
+                    span,
+                    key,
+                    format!("director `{director}` cannot ask edge for its readiness: it is not attached to network `{network}`"),
+                )
+                .help(format!("add the network to `[node.{director}.on]`, or choose another one in `[edge] readiness`"));
             }
         }
     }

@@ -1,14 +1,18 @@
 //! CORE: listeners, sites and upstreams against one another.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Judge;
 use crate::codes;
 use crate::decode::At;
 use crate::platform::{Bind, HostPattern, PathMatch, Site};
 use crate::problems::Tiers;
+use crate::raw::layer7::Server;
 use crate::source::Span;
+
+/// What is bound on a node: address (`None` for all), port, by whom, and where that stands.
+type Taken = (Option<IpAddr>, u16, String, Span);
 
 impl Judge<'_, '_> {
     pub(super) fn layer7(&mut self) {
@@ -18,12 +22,13 @@ impl Judge<'_, '_> {
         self.routes();
         self.unserved();
         self.upstreams();
+        self.circles();
     }
 
     /// What each node is to bind, from listeners and from edge's own endpoints.
     fn binds(&mut self) {
         let (raw, platform) = (self.raw, self.platform);
-        let mut taken: BTreeMap<&str, Vec<(Option<IpAddr>, u16, String, Span)>> = BTreeMap::new();
+        let mut taken: BTreeMap<&str, Vec<Taken>> = BTreeMap::new();
         for node in self.edge_nodes() {
             taken.insert(node, self.own_endpoints(node));
         }
@@ -76,7 +81,7 @@ impl Judge<'_, '_> {
         }
     }
 
-    fn own_endpoints(&self, node: &str) -> Vec<(Option<IpAddr>, u16, String, Span)> {
+    fn own_endpoints(&self, node: &str) -> Vec<Taken> {
         let mut taken = Vec::new();
         let Some(edge) = &self.raw.edge else {
             return taken;
@@ -297,6 +302,12 @@ impl Judge<'_, '_> {
         }
     }
 
+    /// Whether some site cannot be read, so that nobody knows what it refers to.
+    fn unclear_site(&self) -> bool {
+        let sites = self.raw.site.iter().flat_map(|sites| &sites.value.0);
+        sites.clone().any(|site| site.broken)
+    }
+
     fn unserved(&mut self) {
         let (raw, platform) = (self.raw, self.platform);
         let declared = raw
@@ -315,6 +326,18 @@ impl Judge<'_, '_> {
                 "there are sites, but no listener on which edge would serve them",
             )
             .help("add `[listener.http]` with `group = …` and `bind = [\":80\"]`");
+        }
+        let listeners = raw.listener.as_ref();
+        let named = raw
+            .site
+            .iter()
+            .flat_map(|sites| &sites.value.0)
+            .flat_map(|site| site.raw.listeners.iter());
+        let mut named = named.flat_map(|listeners| &listeners.value);
+        if self.unclear_site()
+            || named.any(|name| listeners.is_none_or(|all| !all.0.contains_key(&name.value)))
+        {
+            return;
         }
         let everywhere = |site: &Site| site.listeners.is_empty();
         for (name, element) in raw.listener.iter().flat_map(|listeners| &listeners.0) {
@@ -344,6 +367,63 @@ impl Judge<'_, '_> {
         }
     }
 
+    /// An upstream that is a VIP whose real servers are these edges.
+    fn circles(&mut self) {
+        let (raw, platform) = (self.raw, self.platform);
+        let edges = self.edge_nodes();
+        let back: BTreeMap<SocketAddr, &str> = platform
+            .virtual_services
+            .iter()
+            .filter(|(_, service)| {
+                service.real_servers.iter().any(|server| {
+                    server
+                        .node
+                        .as_deref()
+                        .is_some_and(|node| edges.contains(node))
+                })
+            })
+            .flat_map(|(name, service)| {
+                let vips = service
+                    .vips
+                    .iter()
+                    .filter_map(|vip| platform.vips.get(vip))
+                    .flat_map(|vip| &vip.addresses);
+                vips.flat_map(move |vip| {
+                    service
+                        .ports
+                        .iter()
+                        .map(move |port| (SocketAddr::new(vip.address, port.first), name.as_str()))
+                })
+            })
+            .collect();
+        for (name, element) in raw.upstream.iter().flat_map(|upstreams| &upstreams.0) {
+            for server in element
+                .raw
+                .servers
+                .iter()
+                .flat_map(|servers| &servers.value)
+            {
+                let address = match &server.value {
+                    Server::Address(address) => Some(address),
+                    Server::Table(table) => table.address.as_ref().map(|address| &address.value),
+                };
+                let service = address
+                    .and_then(|address| address.parse().ok())
+                    .and_then(|address: SocketAddr| back.get(&address));
+                if let (Some(address), Some(service)) = (address, service) {
+                    self.report(
+                        codes::CIRCLE,
+                        Tiers::LAYER7,
+                        server.span,
+                        format!("upstream.{name}.servers"),
+                        format!("upstream `{name}` sends to {address}, and virtual service `{service}` sends that back to edge"),
+                    )
+                    .help("name the application servers themselves");
+                }
+            }
+        }
+    }
+
     fn upstreams(&mut self) {
         let (raw, platform) = (self.raw, self.platform);
         let used: BTreeSet<&str> = raw
@@ -359,8 +439,14 @@ impl Judge<'_, '_> {
                     .map(|upstream| upstream.value.as_str())
             })
             .collect();
+        let unclear = self.unclear_site()
+            || used.iter().any(|name| {
+                raw.upstream
+                    .as_ref()
+                    .is_none_or(|all| !all.0.contains_key(*name))
+            });
         for (name, element) in raw.upstream.iter().flat_map(|upstreams| &upstreams.0) {
-            if !used.contains(name.as_str()) {
+            if !unclear && !used.contains(name.as_str()) {
                 self.report(
                     codes::UNUSED_UPSTREAM,
                     Tiers::LAYER7,

@@ -29,7 +29,7 @@ impl Judge<'_, '_> {
             for director in &vip.directors {
                 let attached = platform.attachment(director, &sync.network);
                 if platform.nodes.contains_key(director)
-                    && !attached.is_some_and(|on| on.interface.is_some())
+                    && attached.is_none_or(|on| on.interface.is_none())
                 {
                     self.report(
                         codes::SYNC_UNATTACHED,
