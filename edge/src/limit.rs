@@ -116,6 +116,13 @@ impl Deadlines {
         }
     }
 
+    /// The limits of a reload, for what is awaited from now on.
+    pub fn renew(&mut self, limits: &EdgeLimits) {
+        self.head = limits.header_timeout.as_duration();
+        self.keepalive = limits.keepalive_timeout.as_duration();
+        self.body = limits.body_timeout.as_duration();
+    }
+
     /// Tells what is awaited now. `moved` says whether bytes came: they prolong a body's deadline, never a head's.
     pub fn handle(&mut self, awaiting: Awaiting, moved: bool, now: Moment) {
         let restart = awaiting != self.awaiting || (awaiting == Awaiting::Body && moved);

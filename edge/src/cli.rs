@@ -1,0 +1,71 @@
+//! SHELL: how edge's status looks on a terminal. Its subcommands are those of the frame.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// Appends the `data` of a status answer, in 80 columns. The frame prints the warnings.
+pub(crate) fn render_status(data: &Value, out: &mut String) {
+    let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let connections = &data["connections"];
+    let _ = writeln!(
+        out,
+        "{}, {} data threads, {} connections ({} waiting)",
+        word(&data["state"]),
+        data["threads"],
+        connections["open"],
+        connections["parked"]
+    );
+    for listener in list(&data["listeners"]) {
+        let _ = writeln!(
+            out,
+            "listener {:<14} {:<24} {:>8} open {:>10} accepted",
+            word(&listener["listener"]),
+            word(&listener["address"]),
+            listener["connections"],
+            listener["accepted"]
+        );
+    }
+    for upstream in list(&data["upstreams"]) {
+        let _ = writeln!(
+            out,
+            "upstream {} (check: {})",
+            word(&upstream["upstream"]),
+            word(&upstream["checked"])
+        );
+        for server in list(&upstream["servers"]) {
+            if server["state"] == "unresolved" {
+                let _ = writeln!(out, "  {:<28} unresolved", word(&server["server"]));
+                continue;
+            }
+            let failed = [&server["connect_failed"], &server["broken"]]
+                .iter()
+                .filter_map(|count| count.as_u64())
+                .sum::<u64>();
+            let _ = writeln!(
+                out,
+                "  {:<28} {:<8} weight {:<5} {:>5} now {:>10} requests {:>6} failed",
+                word(&server["server"]),
+                word(&server["state"]),
+                server["weight"],
+                server["in_flight"],
+                server["requests"],
+                failed
+            );
+        }
+    }
+    for route in list(&data["routes"]) {
+        let _ = writeln!(
+            out,
+            "route {:<34} -> {:<16} {:>10} requests {:>6} 5xx",
+            word(&route["route"]),
+            word(&route["upstream"]),
+            route["requests"],
+            route["status_5xx"]
+        );
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}

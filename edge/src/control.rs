@@ -1,0 +1,258 @@
+//! SHELL: what the control sockets ask of edge: status, plan, reload, intents, `why`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use daemon::intent::{Intent, Target};
+use daemon::plan::Plan;
+use daemon::{Control, Exit, Loaded, Refused, clock};
+use probe::EdgeState;
+use serde_json::{Value, json};
+
+use crate::apply::Engine;
+use crate::upstream::{Upstream, health, names_member};
+use crate::why;
+
+/// The answers.
+pub(crate) struct EdgeControl {
+    engine: Arc<Engine>,
+}
+
+impl EdgeControl {
+    /// Answers for `engine`.
+    pub(crate) fn new(engine: Arc<Engine>) -> EdgeControl {
+        EdgeControl { engine }
+    }
+}
+
+#[async_trait]
+impl Control for EdgeControl {
+    async fn status(&self) -> Value {
+        let engine = &self.engine;
+        let shared = &engine.shared;
+        let snapshot = shared.snapshot.load_full();
+        let upstreams: Vec<Value> = snapshot
+            .upstreams
+            .values()
+            .map(|upstream| self.upstream(upstream))
+            .collect();
+        let listeners: Vec<Value> = engine
+            .fronts()
+            .iter()
+            .map(|front| {
+                let stats = &front.stats;
+                json!({
+                    "listener": **front.listener.load(),
+                    "address": front.address,
+                    "connections": stats.open.load(Ordering::Relaxed),
+                    "accepted": stats.accepted.load(Ordering::Relaxed),
+                    "shed": stats.shed.load(Ordering::Relaxed),
+                })
+            })
+            .collect();
+        let routes: Vec<Value> = snapshot
+            .routes
+            .iter()
+            .flatten()
+            .map(|route| {
+                let count = |class: usize| {
+                    route
+                        .stats
+                        .classes
+                        .get(class)
+                        .map_or(0, |count| count.load(Ordering::Relaxed))
+                };
+                json!({
+                    "route": route.label,
+                    "upstream": route.upstream.as_ref().map(|upstream| &upstream.config.name),
+                    "requests": route.stats.total(),
+                    "status_4xx": count(4),
+                    "status_5xx": count(5),
+                })
+            })
+            .collect();
+        json!({
+            "warnings": self.warnings(&upstreams, listeners.is_empty()),
+            "state": engine.report().state,
+            "readiness": engine.readiness_addresses().await,
+            "threads": engine.bound(|workers| workers.count()).await,
+            "connections": {
+                "open": shared.admission.open(),
+                "parked": shared.life.parked.load(Ordering::Relaxed),
+                "refused": shared.admission.refused(),
+            },
+            "requests": {
+                "retries": shared.stats.retries.load(Ordering::Relaxed),
+                "refused": shared.stats.refused.total(),
+                "unrouted": shared.stats.unrouted.total(),
+            },
+            "log_lines_lost": shared.log.lost.load(Ordering::Relaxed),
+            "listeners": listeners,
+            "upstreams": upstreams,
+            "routes": routes,
+        })
+    }
+
+    async fn not_ready(&self) -> Option<String> {
+        match self.engine.report().state {
+            EdgeState::Ready => None,
+            EdgeState::Draining => {
+                Some("draining: it finishes what it has and wants nothing new".to_owned())
+            }
+            EdgeState::NotReady if !self.engine.threads_alive() => {
+                Some("a data thread has died or hangs: restart edge".to_owned())
+            }
+            EdgeState::NotReady => Some("starting".to_owned()),
+        }
+    }
+
+    async fn plan(&self, new: &Loaded) -> Plan {
+        self.engine.plan(&new.platform)
+    }
+
+    async fn reload(&self, new: Loaded) -> Result<Plan, Refused> {
+        self.engine.reload(&new).await
+    }
+
+    async fn check_intent(&self, target: &Target) -> Result<(), Refused> {
+        let snapshot = self.engine.shared.snapshot.load_full();
+        let mut members = snapshot.upstreams.values().flat_map(|upstream| {
+            upstream
+                .members
+                .iter()
+                .map(move |member| (upstream, member))
+        });
+        let known = target.0 == "this"
+            || target.0 == snapshot.node
+            || members.any(|(upstream, member)| {
+                names_member(
+                    &target.0,
+                    &upstream.config.name,
+                    &member.server,
+                    member.address,
+                )
+            });
+        if known {
+            return Ok(());
+        }
+        let reason = format!(
+            "`{}` is neither `this` (the whole edge) nor a server of an upstream here, such as `app/10.0.0.1:8080` or `10.0.0.1`; see `edge status`",
+            target.0
+        );
+        Err(Refused::new(Exit::Refused, reason))
+    }
+
+    async fn intents_changed(&self, intents: &[Intent]) {
+        self.engine.set_intents(intents).await;
+    }
+
+    async fn why(&self, query: &Value) -> Result<Value, Refused> {
+        let wanted = query["args"][0]
+            .as_str()
+            .or(query["url"].as_str())
+            .unwrap_or_default();
+        let snapshot = self.engine.shared.snapshot.load_full();
+        why::explain(&snapshot, wanted, clock::now())
+            .map(Value::from)
+            .map_err(|reason| Refused::new(Exit::Usage, reason))
+    }
+
+    async fn alive(&self) -> bool {
+        self.engine.threads_alive()
+    }
+}
+
+impl EdgeControl {
+    fn upstream(&self, upstream: &Upstream) -> Value {
+        let now = clock::now();
+        let statuses = self.engine.prober.statuses();
+        let views = upstream.balancer.view(now);
+        let members = upstream.members.iter().zip(&views).map(|(member, view)| {
+            let probed = health::key(upstream, member.address).and_then(|key| statuses.get(&key));
+            let state = match view {
+                view if view.drained => "drained",
+                view if !view.up => "down",
+                view if view.ejected_until.is_some() => "ejected",
+                _ => "up",
+            };
+            let stats = &member.stats;
+            json!({
+                "server": member.server,
+                "address": member.address,
+                "state": state,
+                "reason": probed.map(|status| status.reason.clone()),
+                "since_ms": probed.map(|status| now.since(status.since).as_millis()),
+                "weight": member.weight,
+                "file_weight": member.file_weight,
+                "in_flight": stats.in_flight.load(Ordering::Relaxed),
+                "requests": stats.requests.load(Ordering::Relaxed),
+                "connect_failed": stats.connect_failed.load(Ordering::Relaxed),
+                "broken": stats.broken.load(Ordering::Relaxed),
+                "status_5xx": stats.status_5xx.load(Ordering::Relaxed),
+                "ejections": stats.ejections.load(Ordering::Relaxed),
+            })
+        });
+        let unresolved = upstream
+            .unresolved
+            .iter()
+            .map(|server| json!({ "server": server, "state": "unresolved" }));
+        json!({
+            "upstream": upstream.config.name,
+            "checked": upstream.config.check.as_ref().map(|check| check.kind.word()),
+            "servers": members.chain(unresolved).collect::<Vec<_>>(),
+        })
+    }
+
+    fn warnings(&self, upstreams: &[Value], no_listener: bool) -> Vec<String> {
+        let engine = &self.engine;
+        let mut warnings = Vec::new();
+        if !engine.threads_alive() {
+            warnings.push(
+                "a data thread has died or hangs: not ready until edge is restarted".to_owned(),
+            );
+        }
+        if no_listener {
+            warnings.push("no listener concerns this node: edge serves nothing".to_owned());
+        }
+        for upstream in upstreams {
+            let (name, servers) = (
+                upstream["upstream"].as_str().unwrap_or_default(),
+                upstream["servers"].as_array().map(Vec::as_slice),
+            );
+            let servers = servers.unwrap_or_default();
+            let up = servers
+                .iter()
+                .filter(|server| server["state"] == "up")
+                .count();
+            if up < servers.len() {
+                let out: Vec<String> = servers
+                    .iter()
+                    .filter(|server| server["state"] != "up")
+                    .map(|server| {
+                        format!(
+                            "{} {}",
+                            server["server"].as_str().unwrap_or_default(),
+                            server["state"].as_str().unwrap_or_default()
+                        )
+                    })
+                    .collect();
+                warnings.push(format!(
+                    "upstream {name}: {up} of {} servers up ({})",
+                    servers.len(),
+                    out.join(", ")
+                ));
+            }
+        }
+        let lost = engine.shared.log.lost.load(Ordering::Relaxed);
+        if lost > 0 {
+            warnings.push(format!("{lost} access-log lines were lost since the start"));
+        }
+        let refused = engine.shared.admission.refused();
+        if refused > 0 {
+            warnings.push(format!("{refused} connections were refused since the start: [edge.limits] connections, or the descriptor limit"));
+        }
+        warnings.extend(engine.file_warnings().iter().cloned());
+        warnings
+    }
+}

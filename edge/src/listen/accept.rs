@@ -1,0 +1,128 @@
+//! SHELL: takes connections from one shard of a listening socket.
+//!
+//! Without descriptors `accept` fails at once and for ever: a spare descriptor is given up to take the connection and close it, so that
+//! clients learn it and the loop does not spin.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::stream::{Conn, EdgeStream};
+use super::{Front, Worker, park};
+use crate::life::Counted;
+
+/// Pause after an error that no closed connection cures (ENOBUFS, ENOMEM).
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Accepts until `token` is cancelled, then takes what the kernel has queued, and closes the socket.
+pub(super) async fn accept(
+    listener: TcpListener,
+    front: Arc<Front>,
+    worker: Arc<Worker>,
+    token: CancellationToken,
+) {
+    let mut spare = spare();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = token.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => start(socket, peer, &front, &worker),
+            Err(error) if is_out_of_descriptors(&error) => {
+                drop(spare.take());
+                shed(&listener, &front).await;
+                spare = self::spare();
+                if spare.is_none() {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            // The client has gone already, or the like: the next one is not concerned.
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(address = %front.address, %error, "connections cannot be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(spare);
+    take_queued(listener, &front, &worker);
+}
+
+/// A connection in the queue was established: closing the socket would reset it.
+fn take_queued(listener: TcpListener, front: &Arc<Front>, worker: &Arc<Worker>) {
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
+    while let Ok((socket, peer)) = listener.accept() {
+        if socket.set_nonblocking(true).is_ok()
+            && let Ok(socket) = TcpStream::from_std(socket)
+        {
+            start(socket, peer, front, worker);
+        }
+    }
+}
+
+fn start(socket: TcpStream, peer: SocketAddr, front: &Arc<Front>, worker: &Arc<Worker>) {
+    front.stats.accepted.fetch_add(1, Ordering::Relaxed);
+    let Some(permit) = worker.shared.admission.admit() else {
+        front.stats.shed.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    let conn = Arc::new(Conn::new(peer, Arc::clone(front)));
+    let worker = Arc::clone(worker);
+    tokio::spawn(async move {
+        let _permit = permit;
+        let front = Arc::clone(&conn.front);
+        let _open = Counted::new(&front.stats.open);
+        let kill = worker.shared.life.kill.clone();
+        let limits = (&worker.shared.snapshot.load().platform.edge.limits).into();
+        let stream = Box::new(EdgeStream::new(socket, conn, limits));
+        tokio::select! {
+            biased;
+            () = kill.cancelled() => {}
+            () = park::serve(stream, worker) => {}
+        }
+    });
+}
+
+async fn shed(listener: &TcpListener, front: &Front) {
+    let taken = tokio::time::timeout(PAUSE, listener.accept()).await;
+    if matches!(taken, Ok(Ok(_))) {
+        front.stats.shed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// accept(2): errors of the new connection are passed on by Linux.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EPERM
+        )
+    )
+}

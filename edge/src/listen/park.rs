@@ -1,0 +1,148 @@
+//! SHELL: the life of one HTTP/1 connection: wait, read a head through the gate, let Pingora handle the message, wait again.
+//!
+//! A connection that waits has no Pingora session and no buffer, only its socket, a small state and a timer. It waits only where the gate knows
+//! that nothing is pending. `limit.rs` says until when the client must have done what.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use conf::Moment;
+use conf::platform::EdgeLimits;
+use daemon::clock;
+use pingora_core::apps::HttpServerApp;
+use pingora_core::protocols::http::ServerSession;
+
+use super::Worker;
+use super::stream::{Arrived, Conn, EdgeStream};
+use crate::life::Counted;
+use crate::limit::{Awaiting, Deadlines};
+use crate::observe::line::Line;
+use crate::page;
+use crate::sniff::{Sniff, sniff};
+use crate::wire::{self, Limits};
+
+/// Of a refused request, so much of its first line is logged.
+const LOGGED: usize = 512;
+
+/// What the hooks learn of a request before any other.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// Its connection.
+    pub(crate) conn: Arc<Conn>,
+    /// When its first byte came.
+    pub(crate) began: Moment,
+}
+
+/// Serves the connection to its end.
+pub(super) async fn serve(mut stream: Box<EdgeStream>, worker: Arc<Worker>) {
+    let mut deadlines = Deadlines::new(&limits(&worker), clock::now());
+    loop {
+        let parked = Counted::new(&worker.shared.life.parked);
+        if !matches!(before(&deadlines, stream.begin()).await, Some(Ok(true))) {
+            return;
+        }
+        drop(parked);
+        let began = clock::now();
+        deadlines.handle(Awaiting::Head, true, began);
+        match before(&deadlines, stream.head()).await {
+            Some(Ok(Arrived::Head(_))) => {}
+            Some(Ok(Arrived::Refused(refusal))) => {
+                let http2 = sniff(stream.received()) == Sniff::Http2;
+                let note = if http2 {
+                    "HTTP/2 without TLS is not served".to_owned()
+                } else {
+                    refusal.reason.to_string()
+                };
+                return refuse(&mut stream, &worker, refusal.status, &note, began).await;
+            }
+            Some(Ok(Arrived::Closed) | Err(_)) => return,
+            None => {
+                return refuse(
+                    &mut stream,
+                    &worker,
+                    408,
+                    "the head was not complete in time",
+                    began,
+                )
+                .await;
+            }
+        }
+        deadlines.handle(Awaiting::Response, true, clock::now());
+        let Some(back) = handle(stream, &worker, began).await else {
+            return;
+        };
+        stream = back;
+        let limits = limits(&worker);
+        if !stream.next_message(Limits::from(&limits)) {
+            return;
+        }
+        deadlines.renew(&limits);
+        deadlines.handle(Awaiting::Request, true, clock::now());
+    }
+}
+
+/// One message by Pingora; the connection if it may go on.
+async fn handle(
+    stream: Box<EdgeStream>,
+    worker: &Arc<Worker>,
+    began: Moment,
+) -> Option<Box<EdgeStream>> {
+    let conn = Arc::clone(stream.conn());
+    let body_timeout = Some(limits(worker).body_timeout.as_duration());
+    let mut session = ServerSession::new_http1(stream);
+    // Only for the head, which is there already; the hooks decide on every request whether the connection is kept.
+    session.set_keepalive(Some(60));
+    session.set_read_timeout(body_timeout);
+    session.set_write_timeout(body_timeout);
+    session.set_total_drain_timeout(body_timeout);
+    session.set_connection_user_context(Some(Box::new(Arrival { conn, began })));
+    let proxy = &worker.proxy;
+    let reused = HttpServerApp::process_new_http(proxy, session, &worker.shutdown).await?;
+    EdgeStream::from_pingora(reused.consume().0)
+}
+
+/// Answers a message that Pingora never sees, and logs it.
+async fn refuse(stream: &mut EdgeStream, worker: &Worker, status: u16, note: &str, began: Moment) {
+    let request = wire::first_line(stream.received(), LOGGED);
+    let date = clock::wall()
+        .strftime("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string();
+    let response = page::refusal(status, b"", &date);
+    let limit = limits(worker).body_timeout.as_duration();
+    let sent = matches!(
+        tokio::time::timeout(limit, stream.answer(&response)).await,
+        Ok(Ok(()))
+    );
+    worker.shared.stats.refused.count(status);
+    worker.shared.log.log(&Line {
+        client: stream.conn().peer.ip().to_canonical(),
+        request: request.as_bytes(),
+        host: b"",
+        status,
+        bytes: if sent {
+            u64::try_from(response.len()).unwrap_or_default()
+        } else {
+            0
+        },
+        referer: b"",
+        agent: b"",
+        duration: clock::now().since(began),
+        attempts: &[],
+        upstream: "",
+        note,
+    });
+}
+
+fn limits(worker: &Worker) -> EdgeLimits {
+    worker.shared.snapshot.load().platform.edge.limits.clone()
+}
+
+/// The result of `future`, unless the client is late.
+async fn before<T>(deadlines: &Deadlines, future: impl Future<Output = T>) -> Option<T> {
+    match deadlines.poll_timeout() {
+        None => Some(future.await),
+        Some((deadline, _)) => tokio::time::timeout(deadline.since(clock::now()), future)
+            .await
+            .ok(),
+    }
+}

@@ -1,0 +1,504 @@
+//! SHELL: `EdgeStream`, the stream that Pingora reads and writes: the gate.
+//!
+//! It runs the scanner of `wire.rs` on everything it reads, hands Pingora at most one message, keeps what follows (pipelining), and goes raw
+//! after an upgrade. It holds a response's head back until the body's first bytes, so that both leave in one system call. What is legal is
+//! decided in `wire.rs`; who waits for the next message is `park.rs`.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf as _, BytesMut};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Front;
+use crate::wire::{Head, Limits, Progress, Refusal, Scanner};
+
+/// Bytes of following requests that are kept while one is answered; more stay in the kernel.
+const AHEAD: usize = 16 * 1024;
+/// A response head up to this size waits for the first bytes of its body.
+const HELD: usize = 8 * 1024;
+/// A thread's buffer for reading heads: connections own none while they wait.
+const SCRATCH: usize = 16 * 1024;
+/// After a response that left request bytes unread: how long and how much is still read, so that the client sees the response and no reset.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+thread_local! {
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// What hooks and gate know of a connection together.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    /// The client.
+    pub(crate) peer: SocketAddr,
+    /// Where it came in.
+    pub(crate) front: Arc<Front>,
+    /// Set by the hook that sees a 101: from now on bytes pass unscanned.
+    pub(crate) raw: AtomicBool,
+    /// The status for a body that the gate refused; 0 for none.
+    refused: AtomicU16,
+}
+
+impl Conn {
+    /// A new connection.
+    pub(crate) fn new(peer: SocketAddr, front: Arc<Front>) -> Conn {
+        Conn {
+            peer,
+            front,
+            raw: AtomicBool::new(false),
+            refused: AtomicU16::new(0),
+        }
+    }
+
+    /// The status with which the gate refused the body under way, if it did.
+    pub(crate) fn refused(&self) -> Option<u16> {
+        Some(self.refused.load(Ordering::Acquire)).filter(|status| *status != 0)
+    }
+}
+
+/// Where the current message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Message {
+    /// The head is not whole.
+    Head,
+    /// Its body goes on.
+    Body,
+    /// It has ended; what follows belongs to the next one.
+    Ended,
+    /// The gate refused it.
+    Refused,
+}
+
+/// A client connection, as Pingora sees it.
+pub(crate) struct EdgeStream {
+    /// Taken only by `Drop`, to linger.
+    socket: Option<TcpStream>,
+    conn: Arc<Conn>,
+    scanner: Scanner,
+    message: Message,
+    /// Received and not read by Pingora; the first `cleared` bytes belong to the current message.
+    inbox: BytesMut,
+    cleared: usize,
+    /// Bytes of the inbox that the scanner has seen of a head that is not whole.
+    scanned: usize,
+    eof: bool,
+    /// A response head that waits for its body.
+    held: BytesMut,
+    hold_next: bool,
+    responded: bool,
+}
+
+/// What came of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrived {
+    /// Whole and legal: a session may be built.
+    Head(Head),
+    /// Must be answered and closed.
+    Refused(Refusal),
+    /// The client closed within it.
+    Closed,
+}
+
+impl EdgeStream {
+    /// A stream over a fresh connection.
+    pub(super) fn new(socket: TcpStream, conn: Arc<Conn>, limits: Limits) -> EdgeStream {
+        EdgeStream {
+            socket: Some(socket),
+            conn,
+            scanner: Scanner::new(limits),
+            message: Message::Head,
+            inbox: BytesMut::new(),
+            cleared: 0,
+            scanned: 0,
+            eof: false,
+            held: BytesMut::new(),
+            hold_next: true,
+            responded: false,
+        }
+    }
+
+    /// The stream behind what Pingora gave back.
+    pub(super) fn from_pingora(stream: Stream) -> Option<Box<EdgeStream>> {
+        stream.into_any().downcast().ok()
+    }
+
+    /// What hooks know of this connection.
+    pub(super) fn conn(&self) -> &Arc<Conn> {
+        &self.conn
+    }
+
+    /// Begins the next message. Only after the last one has ended: false if it has not.
+    pub(super) fn next_message(&mut self, limits: Limits) -> bool {
+        if self.message != Message::Ended || self.cleared > 0 || !self.held.is_empty() {
+            return false;
+        }
+        self.scanner = Scanner::new(limits);
+        self.message = Message::Head;
+        self.scanned = 0;
+        self.hold_next = true;
+        self.responded = false;
+        if self.inbox.is_empty() {
+            // Waiting may take minutes: no buffer meanwhile.
+            self.inbox = BytesMut::new();
+        }
+        self.held = BytesMut::new();
+        true
+    }
+
+    /// Waits for the first bytes of the next message; false if the client closes instead. Nothing is allocated while it waits.
+    pub(super) async fn begin(&mut self) -> io::Result<bool> {
+        while self.inbox.is_empty() && !self.eof {
+            self.receive().await?;
+        }
+        Ok(!self.inbox.is_empty())
+    }
+
+    /// Reads to the end of the head.
+    pub(super) async fn head(&mut self) -> io::Result<Arrived> {
+        loop {
+            if let Some(arrived) = self.scan_head() {
+                return Ok(arrived);
+            }
+            if self.eof {
+                return Ok(Arrived::Closed);
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// Waits until the socket can be read, and reads once.
+    async fn receive(&mut self) -> io::Result<()> {
+        let Some(socket) = &self.socket else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        socket.readable().await?;
+        let read = READ.with_borrow_mut(|scratch| {
+            let read = socket.try_read(scratch)?;
+            self.inbox
+                .extend_from_slice(scratch.get(..read).unwrap_or_default());
+            Ok::<usize, io::Error>(read)
+        });
+        match read {
+            Ok(0) => self.eof = true,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// What was received of a refused head, for the log.
+    pub(super) fn received(&self) -> &[u8] {
+        &self.inbox
+    }
+
+    /// Answers a message that Pingora never saw.
+    pub(super) async fn answer(&mut self, response: &[u8]) -> io::Result<()> {
+        self.message = Message::Refused;
+        self.responded = true;
+        match &mut self.socket {
+            Some(socket) => socket.write_all(response).await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn scan_head(&mut self) -> Option<Arrived> {
+        let pushed = self
+            .scanner
+            .push(self.inbox.get(self.scanned..).unwrap_or_default());
+        self.scanned = self.scanned.saturating_add(pushed.consumed);
+        match pushed.progress {
+            Progress::Head(head) => {
+                self.cleared = self.scanned;
+                self.message = Message::Body;
+                self.clear_body();
+                Some(Arrived::Head(head))
+            }
+            Progress::Refused(refusal) => {
+                self.message = Message::Refused;
+                Some(Arrived::Refused(refusal))
+            }
+            Progress::NeedMore | Progress::Body | Progress::Done => None,
+        }
+    }
+
+    /// Lets the scanner judge what lies in the inbox behind the cleared bytes.
+    fn clear_body(&mut self) {
+        loop {
+            let pushed = self
+                .scanner
+                .push(self.inbox.get(self.cleared..).unwrap_or_default());
+            self.cleared = self.cleared.saturating_add(pushed.consumed);
+            match pushed.progress {
+                Progress::Done => self.message = Message::Ended,
+                Progress::Refused(refusal) => self.refuse(refusal),
+                Progress::Body | Progress::NeedMore | Progress::Head(_)
+                    if self.cleared < self.inbox.len() =>
+                {
+                    continue;
+                }
+                Progress::Body | Progress::NeedMore | Progress::Head(_) => {}
+            }
+            return;
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.message = Message::Refused;
+        self.conn.refused.store(refusal.status, Ordering::Release);
+    }
+
+    /// Body bytes straight into Pingora's buffer, judged there.
+    fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let before = buf.filled().len();
+        ready!(Pin::new(socket).poll_read(cx, buf))?;
+        let mut legal = before;
+        while legal < buf.filled().len() && self.message == Message::Body {
+            let pushed = self
+                .scanner
+                .push(buf.filled().get(legal..).unwrap_or_default());
+            legal = legal.saturating_add(pushed.consumed);
+            match pushed.progress {
+                Progress::Done => self.message = Message::Ended,
+                Progress::Refused(refusal) => self.refuse(refusal),
+                Progress::Body | Progress::NeedMore | Progress::Head(_) => {}
+            }
+        }
+        if self.message == Message::Ended {
+            self.inbox
+                .extend_from_slice(buf.filled().get(legal..).unwrap_or_default());
+        }
+        buf.set_filled(legal);
+        if legal == before && self.message == Message::Refused {
+            Poll::Ready(Err(refused()))
+        } else {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The message has ended: only the client's close is of interest; what else comes is the next message's.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(socket) = &self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        while self.inbox.len() < AHEAD && !self.eof {
+            ready!(socket.poll_read_ready(cx))?;
+            let read = READ.with_borrow_mut(|scratch| {
+                let room = AHEAD.saturating_sub(self.inbox.len()).min(scratch.len());
+                let read = socket.try_read(scratch.get_mut(..room).unwrap_or_default())?;
+                self.inbox
+                    .extend_from_slice(scratch.get(..read).unwrap_or_default());
+                Ok::<usize, io::Error>(read)
+            });
+            match read {
+                Ok(0) => self.eof = true,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        // A client that sent further requests and then closed its half still wants the answers.
+        if self.eof && self.inbox.is_empty() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let Some(socket) = &mut self.socket else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
+            let written = ready!(Pin::new(socket).poll_write(cx, &self.held))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.held.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn refused() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "the gate refused the request body",
+    )
+}
+
+impl AsyncRead for EdgeStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let raw = this.conn.raw.load(Ordering::Acquire);
+        let given = if raw { this.inbox.len() } else { this.cleared }.min(buf.remaining());
+        if given > 0 {
+            buf.put_slice(this.inbox.get(..given).unwrap_or_default());
+            this.inbox.advance(given);
+            this.cleared = this.cleared.saturating_sub(given);
+            return Poll::Ready(Ok(()));
+        }
+        match (&mut this.socket, this.message) {
+            (Some(socket), _) if raw => Pin::new(socket).poll_read(cx, buf),
+            (_, Message::Body) => this.poll_body(cx, buf),
+            (_, Message::Ended) => this.poll_idle(cx),
+            (_, Message::Refused | Message::Head) => Poll::Ready(Err(refused())),
+        }
+    }
+}
+
+impl AsyncWrite for EdgeStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.responded = true;
+        if std::mem::take(&mut this.hold_next) && buf.len() <= HELD {
+            this.held.extend_from_slice(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let Some(socket) = &mut this.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        if this.held.is_empty() {
+            return Pin::new(socket).poll_write(cx, buf);
+        }
+        let held = this.held.len();
+        let written = ready!(
+            Pin::new(socket)
+                .poll_write_vectored(cx, &[IoSlice::new(&this.held), IoSlice::new(buf)])
+        )?;
+        this.held.advance(written.min(held));
+        match written.saturating_sub(held) {
+            // Not a byte of `buf` went out: wait for room, then continue with what is left of the head.
+            0 => {
+                ready!(this.poll_held(cx))?;
+                match &mut this.socket {
+                    Some(socket) => Pin::new(socket).poll_write(cx, buf),
+                    None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+                }
+            }
+            taken => Poll::Ready(Ok(taken)),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_held(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_held(cx))?;
+        match &mut this.socket {
+            Some(socket) => Pin::new(socket).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// A socket that is closed with unread bytes resets the connection, and the reset may overtake the response: read on for a moment.
+impl Drop for EdgeStream {
+    fn drop(&mut self) {
+        let unread = self.message != Message::Ended || !self.inbox.is_empty();
+        let raw = self.conn.raw.load(Ordering::Acquire);
+        if !self.responded || !unread || raw || self.eof {
+            return;
+        }
+        if let (Some(socket), Ok(runtime)) =
+            (self.socket.take(), tokio::runtime::Handle::try_current())
+        {
+            let held = std::mem::take(&mut self.held);
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(LINGER, linger(socket, held)).await;
+            });
+        }
+    }
+}
+
+async fn linger(mut socket: TcpStream, held: BytesMut) -> io::Result<()> {
+    socket.write_all(&held).await?;
+    socket.shutdown().await?;
+    let mut left = LINGER_BYTES;
+    while left > 0 {
+        socket.readable().await?;
+        match READ.with_borrow_mut(|scratch| socket.try_read(scratch)) {
+            Ok(0) => return Ok(()),
+            Ok(read) => left = left.saturating_sub(read),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Shutdown for EdgeStream {
+    async fn shutdown(&mut self) {
+        // The client may have gone already.
+        let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for EdgeStream {
+    fn id(&self) -> UniqueIDType {
+        self.socket.as_ref().map_or(-1, |socket| socket.as_raw_fd())
+    }
+}
+
+impl Ssl for EdgeStream {}
+
+impl Peek for EdgeStream {}
+
+impl GetTimingDigest for EdgeStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for EdgeStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+/// Hooks learn the addresses from [`Conn`], which costs no system call.
+impl GetSocketDigest for EdgeStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+impl fmt::Debug for EdgeStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "EdgeStream({} to {})",
+            self.conn.peer, self.conn.front.address
+        )
+    }
+}

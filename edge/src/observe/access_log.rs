@@ -1,0 +1,329 @@
+//! SHELL: the access log's way to its file: a buffer per data thread, a bounded queue, one writer thread.
+//!
+//! A request never waits for the disk. When the queue is full whole buffers are lost and their lines counted
+//! (`edge_log_dropped_total`). SIGUSR1 opens the file anew, as log rotation expects.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use conf::platform::{AccessLog as Settings, AccessLogFormat};
+
+use super::line::Line;
+
+/// Buffers on their way to the writer. Full: the buffer is dropped and counted.
+const QUEUE: usize = 1024;
+/// A thread's buffer is handed over when it holds this much, and at every tick of the thread.
+const BUFFER: usize = 32 * 1024;
+/// How late the writer may notice a rotation or the end.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// Where lines go and in which form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    path: Option<String>,
+    format: AccessLogFormat,
+}
+
+/// The access log. Cheap to share; one per process.
+#[derive(Debug)]
+pub(crate) struct AccessLog {
+    target: ArcSwap<Target>,
+    sender: SyncSender<Chunk>,
+    reopen: Arc<AtomicBool>,
+    closing: Arc<AtomicBool>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Lines that were lost because the disk was too slow.
+    pub(crate) lost: Arc<AtomicU64>,
+}
+
+struct Chunk {
+    target: Arc<Target>,
+    lines: u64,
+    bytes: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Buffer {
+    lines: u64,
+    bytes: Vec<u8>,
+    /// The second of the cached time and its two forms.
+    second: i64,
+    time: String,
+    format: Option<AccessLogFormat>,
+}
+
+thread_local! {
+    static BUFFERED: RefCell<Buffer> = RefCell::new(Buffer::default());
+}
+
+impl AccessLog {
+    /// Starts the writer.
+    pub(crate) fn start(settings: &Settings) -> io::Result<Arc<AccessLog>> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let reopen = Arc::new(AtomicBool::new(false));
+        let closing = Arc::new(AtomicBool::new(false));
+        let lost = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            receiver,
+            reopen: reopen.clone(),
+            closing: closing.clone(),
+            lost: lost.clone(),
+            open: None,
+            complained: false,
+        };
+        let writer = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || writer.run())?;
+        Ok(Arc::new(AccessLog {
+            target: ArcSwap::from_pointee(target_of(settings)),
+            sender,
+            reopen,
+            closing,
+            writer: Mutex::new(Some(writer)),
+            lost,
+        }))
+    }
+
+    /// Takes new settings; lines that are buffered go where they were meant to go.
+    pub(crate) fn configure(&self, settings: &Settings) {
+        self.target.store(Arc::new(target_of(settings)));
+    }
+
+    /// Opens the file anew: SIGUSR1.
+    pub(crate) fn reopen(&self) {
+        self.reopen.store(true, Ordering::Release);
+    }
+
+    /// Whether lines are written at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.target.load().path.is_some()
+    }
+
+    /// Buffers one line.
+    pub(crate) fn log(&self, line: &Line<'_>) {
+        let target = self.target.load();
+        if target.path.is_none() {
+            return;
+        }
+        BUFFERED.with_borrow_mut(|buffer| {
+            buffer.stamp(target.format);
+            let Buffer { time, bytes, .. } = buffer;
+            line.write(time, target.format, bytes);
+            buffer.lines = buffer.lines.saturating_add(1);
+            if buffer.bytes.len() >= BUFFER {
+                self.hand_over(buffer, Arc::clone(&target));
+            }
+        });
+    }
+
+    /// Hands this thread's buffer to the writer: at each tick of a data thread.
+    pub(crate) fn flush(&self) {
+        BUFFERED.with_borrow_mut(|buffer| {
+            if buffer.lines > 0 {
+                self.hand_over(buffer, self.target.load_full());
+            }
+        });
+    }
+
+    /// Writes what is queued and ends the writer. Data threads must have ended.
+    pub(crate) fn close(&self) {
+        self.flush();
+        self.closing.store(true, Ordering::Release);
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
+    }
+
+    fn hand_over(&self, buffer: &mut Buffer, target: Arc<Target>) {
+        let lines = std::mem::take(&mut buffer.lines);
+        let bytes = std::mem::replace(&mut buffer.bytes, Vec::with_capacity(1024));
+        match self.sender.try_send(Chunk {
+            target,
+            lines,
+            bytes,
+        }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(chunk) | TrySendError::Disconnected(chunk)) => {
+                self.lost.fetch_add(chunk.lines, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Buffer {
+    /// Formats the time once a second.
+    fn stamp(&mut self, format: AccessLogFormat) {
+        let now = daemon::clock::wall();
+        if self.second == now.as_second() && self.format == Some(format) {
+            return;
+        }
+        let local = now.to_zoned(jiff::tz::TimeZone::system());
+        self.time = match format {
+            AccessLogFormat::Combined => local.strftime("%d/%b/%Y:%H:%M:%S %z").to_string(),
+            AccessLogFormat::Json => local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        };
+        self.second = now.as_second();
+        self.format = Some(format);
+    }
+}
+
+fn target_of(settings: &Settings) -> Target {
+    let path = settings.target.clone().filter(|target| target != "off");
+    Target {
+        path,
+        format: settings.format,
+    }
+}
+
+struct Writer {
+    receiver: Receiver<Chunk>,
+    reopen: Arc<AtomicBool>,
+    closing: Arc<AtomicBool>,
+    lost: Arc<AtomicU64>,
+    open: Option<(Arc<Target>, Output)>,
+    complained: bool,
+}
+
+enum Output {
+    Stdout,
+    File(File),
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            match self.receiver.recv_timeout(GLANCE) {
+                Ok(chunk) => self.write(&chunk),
+                Err(RecvTimeoutError::Timeout) if self.closing.load(Ordering::Acquire) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn write(&mut self, chunk: &Chunk) {
+        let reopen = self.reopen.swap(false, Ordering::AcqRel);
+        if reopen
+            || self
+                .open
+                .as_ref()
+                .is_none_or(|(target, _)| **target != *chunk.target)
+        {
+            self.open = open(&chunk.target)
+                .map_err(|error| self.complain(&error))
+                .ok()
+                .map(|output| (chunk.target.clone(), output));
+        }
+        let result = match &mut self.open {
+            Some((_, Output::File(file))) => file.write_all(&chunk.bytes),
+            Some((_, Output::Stdout)) => io::stdout().lock().write_all(&chunk.bytes),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        match result {
+            Ok(()) => self.complained = false,
+            Err(error) => {
+                self.lost.fetch_add(chunk.lines, Ordering::Relaxed);
+                self.complain(&error);
+            }
+        }
+    }
+
+    /// Once until it works again: a full disk must not fill the other log too.
+    fn complain(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!(event = "log.dropped", %error, "the access log cannot be written; its lines are lost until it can");
+        }
+    }
+}
+
+fn open(target: &Target) -> io::Result<Output> {
+    match target.path.as_deref() {
+        None | Some("stdout") => Ok(Output::Stdout),
+        Some(path) => Ok(Output::File(
+            OpenOptions::new().append(true).create(true).open(path)?,
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line<'a>(request: &'a [u8]) -> Line<'a> {
+        Line {
+            client: "192.0.2.1".parse().unwrap(),
+            request,
+            host: b"a",
+            status: 200,
+            bytes: 0,
+            referer: b"",
+            agent: b"",
+            duration: Duration::ZERO,
+            attempts: &[],
+            upstream: "",
+            note: "",
+        }
+    }
+
+    #[test]
+    fn lines_reach_the_file_and_a_rotated_file_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let settings = Settings {
+            target: Some(path.display().to_string()),
+            format: AccessLogFormat::Combined,
+        };
+        let log = AccessLog::start(&settings).unwrap();
+        log.log(&line(b"GET /1 HTTP/1.1"));
+        log.flush();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while std::fs::read_to_string(&path)
+            .unwrap_or_default()
+            .is_empty()
+        {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "no line in {}",
+                path.display()
+            );
+            std::thread::yield_now();
+        }
+        std::fs::rename(&path, folder.path().join("old")).unwrap();
+        log.reopen();
+        log.log(&line(b"GET /2 HTTP/1.1"));
+        log.close();
+        assert!(
+            std::fs::read_to_string(folder.path().join("old"))
+                .unwrap()
+                .contains("GET /1")
+        );
+        let new = std::fs::read_to_string(&path).unwrap();
+        assert!(new.contains("GET /2") && !new.contains("GET /1"), "{new}");
+        assert_eq!(log.lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        let settings = Settings {
+            target: Some("/nonexistent/access.log".to_owned()),
+            format: AccessLogFormat::Combined,
+        };
+        let log = AccessLog::start(&settings).unwrap();
+        log.log(&line(b"GET / HTTP/1.1"));
+        log.log(&line(b"GET / HTTP/1.1"));
+        log.close();
+        assert_eq!(log.lost.load(Ordering::Relaxed), 2);
+    }
+}

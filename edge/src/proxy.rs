@@ -1,0 +1,440 @@
+//! SHELL: edge's hooks in Pingora. Each asks a core and carries its answer out.
+//!
+//! | hook | asks |
+//! |---|---|
+//! | `early_request_filter` | `route`: which site and route; keep-alive, anew for every request |
+//! | `request_filter` | the route's action and `max_body` |
+//! | `upstream_peer` | `balance`: which server |
+//! | `upstream_request_filter`, `response_filter` | `rewrite`: header fields |
+//! | `fail_to_connect`, `error_while_proxy`, `upstream_response_filter` | `retry`: another attempt?, `balance`: passive health |
+//! | `fail_to_proxy` | `failure`: which status |
+
+mod answer;
+pub(crate) mod context;
+mod failure;
+mod fields;
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use conf::platform::RouteAction;
+use daemon::clock;
+use http::header;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::balance::Outcome;
+use crate::listen::park::Arrival;
+use crate::page;
+use crate::retry::{self, Decision, Failure};
+use crate::route::{normalise_host, normalise_path};
+use crate::shared::Shared;
+use context::{Context, Current, Local};
+
+/// The hooks of one data thread.
+pub(crate) struct EdgeProxy {
+    local: Arc<Local>,
+}
+
+impl EdgeProxy {
+    /// The hooks of one data thread.
+    pub(crate) fn new(shared: Arc<Shared>) -> EdgeProxy {
+        EdgeProxy {
+            local: Arc::new(Local { shared }),
+        }
+    }
+}
+
+fn status(code: u16, why: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::HTTPStatus(code), why)
+}
+
+#[async_trait]
+impl ProxyHttp for EdgeProxy {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(&self.local)
+    }
+
+    /// None: the default would add the compression module to every request.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    /// Every request brings its arrival along, the first of a connection too: `park.rs` puts it there.
+    fn on_connection_reuse(
+        &self,
+        _: &mut Session,
+        ctx: &mut Context,
+        arrival: Box<dyn Any + Send + Sync>,
+    ) {
+        if let Ok(arrival) = arrival.downcast::<Arrival>() {
+            ctx.began = arrival.began;
+            ctx.conn = Some(arrival.conn);
+        }
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        ctx.request = request_line(session.req_header());
+        keep_alive(session, ctx);
+        let conn = ctx
+            .conn
+            .as_ref()
+            .ok_or_else(|| status(500, "no connection"))?;
+        let request = session.req_header();
+        let raw_host = host_of(request);
+        let host = match raw_host {
+            "" => Cow::Borrowed(""),
+            raw => normalise_host(raw).map_err(|_| status(400, "the host is not valid"))?,
+        };
+        let path =
+            normalise_path(request.uri.path()).map_err(|_| status(400, "the path is not valid"))?;
+        let decision = ctx
+            .snapshot
+            .router
+            .find(&conn.front.listener.load(), &host, &path);
+        match decision {
+            crate::route::Decision::Route { site, route } => {
+                ctx.route = Some((site, route));
+                Ok(())
+            }
+            crate::route::Decision::NoRoute { .. } => Err(status(404, "no route for this path")),
+            crate::route::Decision::NoSite => Err(status(421, "no site for this host")),
+        }
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let snapshot = Arc::clone(&ctx.snapshot);
+        let Some((site, route)) = ctx.route else {
+            return Err(status(404, "no route"));
+        };
+        let Some((route, _)) = snapshot.route(site, route) else {
+            return Err(status(500, "no such route"));
+        };
+        let announced = session
+            .get_header(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if route.max_body.get() > 0 && announced.is_some_and(|length| length > route.max_body.get())
+        {
+            return Err(status(413, "the request body is larger than max_body"));
+        }
+        match &route.action {
+            RouteAction::Upstream { .. } => return Ok(false),
+            RouteAction::Redirect { status, location } => {
+                ctx.status = *status;
+                answer::redirect(session, *status, location).await?;
+            }
+            RouteAction::Respond { status, body } => {
+                ctx.status = *status;
+                answer::text(session, *status, body).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let now = clock::now();
+        let snapshot = Arc::clone(&ctx.snapshot);
+        let found = ctx
+            .route
+            .and_then(|(site, route)| snapshot.route(site, route));
+        let Some((route, state)) = found else {
+            return Err(status(500, "no such route"));
+        };
+        let Some(upstream) = &state.upstream else {
+            return Err(status(500, "the route's upstream is missing"));
+        };
+        if ctx.first.is_some() {
+            ctx.local
+                .shared
+                .stats
+                .retries
+                .fetch_add(1, Ordering::Relaxed);
+        }
+        ctx.first.get_or_insert(now);
+        let Some(pick) = upstream.balancer.pick(&ctx.tried, now) else {
+            let code = ctx.failed_with.unwrap_or(503);
+            return Err(status(code, "no server is available"));
+        };
+        let current = Current::new(Arc::clone(upstream), pick.index, now);
+        let Some(address) = current.member().map(|member| member.address) else {
+            return Err(status(500, "no such server"));
+        };
+        ctx.current = Some(current);
+        Ok(Box::new(upstream.peer(address, &route.timeouts)))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        fields::to_upstream(session, request, ctx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if session.was_upgraded() {
+            return Ok(());
+        }
+        let seen = body.as_ref().map_or(0, Bytes::len);
+        ctx.body = ctx
+            .body
+            .saturating_add(u64::try_from(seen).unwrap_or(u64::MAX));
+        match ctx.route() {
+            Some((route, _)) if route.max_body.get() > 0 && ctx.body > route.max_body.get() => {
+                Err(status(413, "the request body is larger than max_body").into_down())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let code = response.status.as_u16();
+        if response.status.is_informational() && code != 101 {
+            return Ok(());
+        }
+        if let Some(upstream) = ctx
+            .current
+            .as_ref()
+            .map(|current| Arc::clone(current.upstream()))
+            && retry::is_failed_status(&upstream.config.retry, code)
+            && self.failed(session, ctx, Failure::Status(code)) == Decision::Retry
+        {
+            ctx.end_attempt(code);
+            let mut error = Error::explain(
+                ErrorType::HTTPStatus(code),
+                "the server's status counts as a failed attempt",
+            );
+            error.set_retry(true);
+            return Err(error.into_up());
+        }
+        ctx.head_arrived(code);
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        // A drain may have begun since the request came.
+        if !ctx.local.shared.life.keeps_alive() {
+            session.set_keepalive(None);
+        }
+        let code = response.status.as_u16();
+        if code == 101 && session.is_upgrade_req() {
+            // From here on bytes pass both ways unscanned.
+            if let Some(conn) = &ctx.conn {
+                conn.raw.store(true, Ordering::Release);
+            }
+        }
+        if !response.status.is_informational() || code == 101 {
+            ctx.status = code;
+        }
+        fields::to_client(response, ctx)
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        ctx.failed_with = Some(failure::status(&error));
+        let decision = self.failed(session, ctx, Failure::Connect);
+        ctx.end_attempt(0);
+        error.set_retry(decision == Decision::Retry);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Context,
+        reused: bool,
+    ) -> Box<Error> {
+        // Already decided in `upstream_response_filter`, or not the server's fault.
+        if ctx.current.is_none() {
+            return error;
+        }
+        if !failure::is_upstream(&error) {
+            error.set_retry(false);
+            return error;
+        }
+        ctx.failed_with = Some(failure::status(&error));
+        let responded = session.response_written().is_some();
+        let decision = self.failed(session, ctx, failure::kind(&error, reused && !responded));
+        if !responded {
+            ctx.end_attempt(0);
+        }
+        error.set_retry(decision == Decision::Retry);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
+        let refused = ctx.conn.as_ref().and_then(|conn| conn.refused());
+        let code = refused.unwrap_or_else(|| failure::status(error));
+        if ctx.note.is_empty() {
+            ctx.note = failure::note(
+                error,
+                refused.is_some(),
+                session.response_written().is_some(),
+            );
+        }
+        session.set_keepalive(None);
+        if let Some(written) = session.response_written() {
+            ctx.status = written.status.as_u16();
+        } else if code > 0 {
+            ctx.status = code;
+            if let Err(error) = answer::error(session, code).await {
+                tracing::trace!(%error, "the client took no error page");
+            }
+        }
+        FailToProxy {
+            error_code: code,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
+        if let Some(written) = session.response_written() {
+            ctx.status = written.status.as_u16();
+        }
+        ctx.finish(Some(session));
+    }
+
+    /// Our access log has it all; Pingora's line per failed request would let a client fill the other log.
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Context,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+impl EdgeProxy {
+    /// A failed attempt: what it does to the server, and whether another follows.
+    fn failed(&self, session: &Session, ctx: &mut Context, failure: Failure) -> Decision {
+        let now = clock::now();
+        let Some((upstream, index)) = ctx
+            .current
+            .as_ref()
+            .map(|current| (Arc::clone(current.upstream()), current.index))
+        else {
+            return Decision::Deny(retry::Denied::Attempts);
+        };
+        ctx.tried.push(index);
+        if let Some(member) = upstream.members.get(index) {
+            let counter = if failure == Failure::Connect {
+                &member.stats.connect_failed
+            } else {
+                &member.stats.broken
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            if failure.counts_against()
+                && let Outcome::Ejected { .. } = upstream.balancer.failed(index, now)
+            {
+                member.stats.ejections.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    event = "backend.ejected",
+                    upstream = upstream.config.name,
+                    server = member.id,
+                    "a server failed too often and is left out for a while"
+                );
+            }
+        }
+        let attempt = retry::Attempt {
+            method: &session.req_header().method,
+            failure,
+            made: u32::try_from(ctx.tried.len()).unwrap_or(u32::MAX),
+            first: ctx.first.unwrap_or(now),
+            replayable: !session.as_ref().retry_buffer_truncated(),
+            responded: session
+                .response_written()
+                .is_some_and(|written| !written.status.is_informational()),
+        };
+        let decision = retry::decide(&upstream.config.retry, &attempt, now);
+        if let Decision::Deny(denied) = decision
+            && denied != retry::Denied::Responded
+        {
+            ctx.note = Cow::Owned(format!("retry_denied={denied}"));
+        }
+        decision
+    }
+}
+
+/// Pingora keeps a connection alive for ever after its first request, so the time is set on every one; and to none while draining. Where Pingora
+/// or the client said no, it stays no.
+fn keep_alive(session: &mut Session, ctx: &Context) {
+    if session.get_keepalive().is_none() {
+        return;
+    }
+    let timeout = ctx.snapshot.platform.edge.limits.keepalive_timeout;
+    let keep = ctx.local.shared.life.keeps_alive() && !timeout.is_zero();
+    session.set_keepalive(keep.then(|| timeout.as_duration().as_secs().max(1)));
+}
+
+/// The host as the client wrote it: of the target's absolute form, else of the Host field. The gate has seen to it that they agree.
+fn host_of(request: &RequestHeader) -> &str {
+    match request.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => request
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default(),
+    }
+}
+
+fn request_line(request: &RequestHeader) -> Vec<u8> {
+    let version = match request.version {
+        http::Version::HTTP_10 => "HTTP/1.0",
+        http::Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    };
+    [
+        request.method.as_str().as_bytes(),
+        b" ",
+        request.raw_path(),
+        b" ",
+        version.as_bytes(),
+    ]
+    .concat()
+}
+
+/// `Server` of responses that come from behind: ours, so that clients cannot tell what runs there.
+pub(crate) const SERVER: &str = page::SERVER;

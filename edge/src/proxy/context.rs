@@ -1,0 +1,224 @@
+//! SHELL: what is known of one request while Pingora handles it.
+//!
+//! Its `Drop` gives the server's place back and writes the access-log line where Pingora's `logging` did not run: a request that is cancelled
+//! or cut at the drain's deadline leaves its line all the same.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use conf::Moment;
+use conf::platform::Route;
+use daemon::clock;
+use pingora_proxy::Session;
+
+use crate::listen::stream::Conn;
+use crate::observe::line::{Attempt, Line};
+use crate::shared::Shared;
+use crate::state::{RouteState, Snapshot};
+use crate::upstream::{Member, Upstream};
+
+/// What a data thread's hooks share: one per thread, so that threads do not fight for its reference count.
+#[derive(Debug)]
+pub(crate) struct Local {
+    /// What all threads share.
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// An attempt under way. Holds one place of its server.
+#[derive(Debug)]
+pub(crate) struct Current {
+    upstream: Arc<Upstream>,
+    /// The member's index.
+    pub(crate) index: usize,
+    /// When the server was chosen.
+    pub(crate) began: Moment,
+}
+
+impl Current {
+    /// Takes a place.
+    pub(crate) fn new(upstream: Arc<Upstream>, index: usize, now: Moment) -> Current {
+        let current = Current {
+            upstream,
+            index,
+            began: now,
+        };
+        if let Some(member) = current.member() {
+            member.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+            member.stats.requests.fetch_add(1, Ordering::Relaxed);
+        }
+        current
+    }
+
+    /// The server.
+    pub(crate) fn member(&self) -> Option<&Member> {
+        self.upstream.members.get(self.index)
+    }
+
+    /// Its upstream.
+    pub(crate) fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        if let Some(member) = self.member() {
+            member.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The request's context.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The thread's share.
+    pub(crate) local: Arc<Local>,
+    /// The rules, from its first hook to its end.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The connection.
+    pub(crate) conn: Option<Arc<Conn>>,
+    /// When its first byte came.
+    pub(crate) began: Moment,
+    /// Indices of site and route.
+    pub(crate) route: Option<(usize, usize)>,
+    /// `GET /path HTTP/1.1`.
+    pub(crate) request: Vec<u8>,
+    /// The attempt under way.
+    pub(crate) current: Option<Current>,
+    /// Members that have failed this request.
+    pub(crate) tried: Vec<usize>,
+    /// When the first attempt began.
+    pub(crate) first: Option<Moment>,
+    /// Finished attempts, for the log.
+    pub(crate) attempts: Vec<Attempt>,
+    /// The status to answer with if no further attempt is made.
+    pub(crate) failed_with: Option<u16>,
+    /// Request body bytes seen.
+    pub(crate) body: u64,
+    /// The status sent to the client, as far as known.
+    pub(crate) status: u16,
+    /// Why it ended otherwise than with the server's response.
+    pub(crate) note: Cow<'static, str>,
+    logged: bool,
+}
+
+impl Context {
+    /// A context at the start of a request.
+    pub(crate) fn new(local: &Arc<Local>) -> Context {
+        Context {
+            local: Arc::clone(local),
+            snapshot: local.shared.snapshot.load_full(),
+            conn: None,
+            began: clock::now(),
+            route: None,
+            request: Vec::new(),
+            current: None,
+            tried: Vec::new(),
+            first: None,
+            attempts: Vec::new(),
+            failed_with: None,
+            body: 0,
+            status: 0,
+            note: Cow::Borrowed(""),
+            logged: false,
+        }
+    }
+
+    /// The route, once it is found.
+    pub(crate) fn route(&self) -> Option<(&Route, &RouteState)> {
+        let (site, route) = self.route?;
+        self.snapshot.route(site, route)
+    }
+
+    /// Ends the attempt under way, with the server's status or 0, and gives its place back.
+    pub(crate) fn end_attempt(&mut self, status: u16) {
+        let Some(current) = self.current.take() else {
+            return;
+        };
+        let Some(member) = current.member() else {
+            return;
+        };
+        self.attempts.push(Attempt {
+            address: member.address,
+            status,
+            time: clock::now().since(current.began),
+        });
+    }
+
+    /// Notes the response head of the attempt under way, which keeps its place until the body has ended.
+    pub(crate) fn head_arrived(&mut self, status: u16) {
+        let Some(current) = &self.current else { return };
+        let Some(member) = current.member() else {
+            return;
+        };
+        let time = clock::now().since(current.began);
+        self.local.shared.stats.upstream_duration.observe(time);
+        if status >= 500 {
+            member.stats.status_5xx.fetch_add(1, Ordering::Relaxed);
+        }
+        self.attempts.push(Attempt {
+            address: member.address,
+            status,
+            time,
+        });
+    }
+
+    /// Counts the request and writes its line, once.
+    pub(crate) fn finish(&mut self, session: Option<&Session>) {
+        if std::mem::replace(&mut self.logged, true) || self.request.is_empty() {
+            return;
+        }
+        self.current = None;
+        let duration = clock::now().since(self.began);
+        let stats = &self.local.shared.stats;
+        stats.request_duration.observe(duration);
+        match self.route() {
+            Some((_, route)) => route.stats.count(self.status),
+            None => stats.unrouted.count(self.status),
+        }
+        if self.local.shared.log.is_on() {
+            self.write(session, duration);
+        }
+    }
+
+    fn write(&self, session: Option<&Session>, duration: std::time::Duration) {
+        let field = |name: http::HeaderName| {
+            session
+                .map(|session| session.get_header_bytes(name))
+                .unwrap_or_default()
+        };
+        let upstream = self.route().and_then(|(_, route)| route.upstream.as_ref());
+        let (Some(conn), log) = (&self.conn, &self.local.shared.log) else {
+            return;
+        };
+        log.log(&Line {
+            client: conn.peer.ip().to_canonical(),
+            request: &self.request,
+            host: field(http::header::HOST),
+            status: self.status,
+            bytes: session
+                .and_then(|session| u64::try_from(session.body_bytes_sent()).ok())
+                .unwrap_or_default(),
+            referer: field(http::header::REFERER),
+            agent: field(http::header::USER_AGENT),
+            duration,
+            attempts: &self.attempts,
+            upstream: upstream
+                .map(|upstream| upstream.config.name.as_str())
+                .unwrap_or_default(),
+            note: &self.note,
+        });
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if !self.logged {
+            if self.note.is_empty() {
+                self.note = Cow::Borrowed("cut");
+            }
+            self.finish(None);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! SHELL: applies `rewrite.rs` to Pingora's header types, which keep the spelling of names.
+
+use conf::platform::RouteAction;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use pingora_core::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use super::context::Context;
+use super::{SERVER, host_of};
+use crate::rewrite::{self, Fields, Forwarding};
+
+struct Request<'a>(&'a mut RequestHeader);
+
+impl Fields for Request<'_> {
+    fn map(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        // Fails only for a name or value that is none, and these are typed.
+        let _ = self.0.insert_header(name, value);
+    }
+
+    fn unset(&mut self, name: &HeaderName) {
+        self.0.remove_header(name);
+    }
+}
+
+struct Response<'a>(&'a mut ResponseHeader);
+
+impl Fields for Response<'_> {
+    fn map(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        let _ = self.0.insert_header(name, value);
+    }
+
+    fn unset(&mut self, name: &HeaderName) {
+        self.0.remove_header(name);
+    }
+}
+
+/// The request's fields as the server gets them.
+pub(super) fn to_upstream(
+    session: &Session,
+    request: &mut RequestHeader,
+    ctx: &Context,
+) -> Result<()> {
+    let (Some(conn), Some((route, state))) = (&ctx.conn, ctx.route()) else {
+        return Ok(());
+    };
+    let host = host_of(session.req_header()).to_owned();
+    let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    let trusted = ctx
+        .snapshot
+        .trusted
+        .get(conn.front.listener.load().as_str())
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let facts = Forwarding {
+        peer: conn.peer.ip(),
+        tls: false,
+        host: &host,
+        port: conn.front.address.port(),
+        request_id: &id,
+    };
+    rewrite::request(
+        &mut Request(request),
+        &facts,
+        trusted,
+        session.is_upgrade_req(),
+    );
+    if let RouteAction::Upstream {
+        host: Some(host), ..
+    } = &route.action
+    {
+        request.insert_header(header::HOST, host.as_str())?;
+    }
+    state.request_edits.apply(&mut Request(request));
+    Ok(())
+}
+
+/// The response's fields as the client gets them.
+pub(super) fn to_client(response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    let upgraded = response.status == http::StatusCode::SWITCHING_PROTOCOLS;
+    rewrite::response(&mut Response(response), upgraded);
+    if !response.status.is_informational() {
+        response.insert_header(header::SERVER, SERVER)?;
+    }
+    if let Some((_, state)) = ctx.route() {
+        state.response_edits.apply(&mut Response(response));
+    }
+    Ok(())
+}

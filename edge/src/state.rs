@@ -1,0 +1,203 @@
+//! SHELL: the snapshot: all that a request needs to know, immutable, swapped whole.
+//!
+//! A request loads it once and keeps it to its end, so a reload never changes the rules under a request. What must survive a reload
+//! (counts, turns, verdicts, ejections) hangs on shared references that the next snapshot takes over by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use conf::Platform;
+use conf::platform::{Route, RouteAction, Site};
+use daemon::intent::Intent;
+use ipnet::IpNet;
+
+use crate::observe::stats::RouteStats;
+use crate::rewrite::{EditError, Edits};
+use crate::route::{Router, RouterError};
+use crate::upstream::{Resolved, Upstream};
+
+/// Snapshots that some request or the state still holds: old ones that never end would be a leak.
+pub(crate) static ALIVE: AtomicU64 = AtomicU64::new(0);
+
+/// All that a request needs to know.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// The platform.
+    pub(crate) platform: Arc<Platform>,
+    /// This node.
+    pub(crate) node: String,
+    /// The hash of edge's tier.
+    pub(crate) hash: String,
+    /// What operators want.
+    pub(crate) intents: Vec<Intent>,
+    /// Host and path to site and route.
+    pub(crate) router: Router,
+    /// Upstreams by name.
+    pub(crate) upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// By site, then route; the indices of [`crate::route::Decision`].
+    pub(crate) routes: Vec<Vec<RouteState>>,
+    /// Whose X-Forwarded-For is believed, by listener.
+    pub(crate) trusted: BTreeMap<String, Vec<IpNet>>,
+}
+
+/// A route while it runs.
+#[derive(Debug)]
+pub(crate) struct RouteState {
+    /// For metrics and logs: `shop.example/api/`.
+    pub(crate) label: String,
+    /// Counts, carried over by label.
+    pub(crate) stats: Arc<RouteStats>,
+    /// The upstream, for routes that have one.
+    pub(crate) upstream: Option<Arc<Upstream>>,
+    /// What the file sets on requests.
+    pub(crate) request_edits: Edits,
+    /// What the file sets on responses.
+    pub(crate) response_edits: Edits,
+}
+
+/// A platform that cannot be compiled. `conf` checks the same, so this means that the two disagree.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildError {
+    /// A regular expression.
+    #[error(transparent)]
+    Router(#[from] RouterError),
+    /// A header field.
+    #[error("{place}: a header field of this route is malformed")]
+    Edit {
+        /// The route.
+        place: conf::platform::Place,
+        /// Why.
+        #[source]
+        source: EditError,
+    },
+}
+
+/// What a snapshot is built from.
+pub(crate) struct Ingredients<'a> {
+    /// The platform.
+    pub(crate) platform: Arc<Platform>,
+    /// This node.
+    pub(crate) node: &'a str,
+    /// The hash of edge's tier.
+    pub(crate) hash: &'a str,
+    /// What names resolve to.
+    pub(crate) resolved: &'a Resolved,
+    /// What operators want.
+    pub(crate) intents: &'a [Intent],
+}
+
+impl Snapshot {
+    /// Compiles a snapshot; `previous` gives what survives.
+    pub(crate) fn build(
+        from: &Ingredients<'_>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, BuildError> {
+        let platform = &from.platform;
+        let router = Router::compile(platform, from.node)?;
+        let upstreams: BTreeMap<String, Arc<Upstream>> = platform
+            .upstreams
+            .iter()
+            .map(|(name, config)| {
+                let before = previous.and_then(|previous| previous.upstreams.get(name));
+                (
+                    name.clone(),
+                    Arc::new(Upstream::build(
+                        config,
+                        from.resolved,
+                        from.intents,
+                        before.map(Arc::as_ref),
+                    )),
+                )
+            })
+            .collect();
+        let counted: BTreeMap<&str, &Arc<RouteStats>> = previous
+            .iter()
+            .flat_map(|previous| previous.routes.iter().flatten())
+            .map(|route| (route.label.as_str(), &route.stats))
+            .collect();
+        let routes = platform
+            .sites
+            .iter()
+            .map(|site| site_routes(site, &upstreams, &counted))
+            .collect::<Result<Vec<_>, _>>()?;
+        let trusted = platform
+            .listeners_of(from.node)
+            .map(|(name, listener)| (name.clone(), listener.trusted_proxies.clone()))
+            .collect();
+        ALIVE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(Snapshot {
+            platform: Arc::clone(platform),
+            node: from.node.to_owned(),
+            hash: from.hash.to_owned(),
+            intents: from.intents.to_vec(),
+            router,
+            upstreams,
+            routes,
+            trusted,
+        })
+    }
+
+    /// The site and route behind the indices of a decision.
+    pub(crate) fn route(&self, site: usize, route: usize) -> Option<(&Route, &RouteState)> {
+        Some((
+            self.platform.sites.get(site)?.routes.get(route)?,
+            self.routes.get(site)?.get(route)?,
+        ))
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        ALIVE.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn site_routes(
+    site: &Site,
+    upstreams: &BTreeMap<String, Arc<Upstream>>,
+    counted: &BTreeMap<&str, &Arc<RouteStats>>,
+) -> Result<Vec<RouteState>, BuildError> {
+    site.routes
+        .iter()
+        .map(|route| {
+            let label = label(site, route);
+            let stats = counted
+                .get(label.as_str())
+                .map(|stats| Arc::clone(stats))
+                .unwrap_or_default();
+            let upstream = match &route.action {
+                RouteAction::Upstream { name, .. } => upstreams.get(name).cloned(),
+                RouteAction::Redirect { .. } | RouteAction::Respond { .. } => None,
+            };
+            let wrong = |source| BuildError::Edit {
+                place: route.place.clone(),
+                source,
+            };
+            let request_edits = Edits::compile(&route.set_request_headers).map_err(wrong)?;
+            let response_edits = Edits::compile(&route.set_response_headers).map_err(wrong)?;
+            Ok(RouteState {
+                label,
+                stats,
+                upstream,
+                request_edits,
+                response_edits,
+            })
+        })
+        .collect()
+}
+
+/// A route's name for metrics: bounded by the file, never by requests.
+pub(crate) fn label(site: &Site, route: &Route) -> String {
+    use conf::platform::PathMatch;
+    let host = site
+        .hosts
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    match &route.path {
+        PathMatch::Prefix(path) => format!("{host}{path}"),
+        PathMatch::Exact(path) => format!("{host} = {path}"),
+        PathMatch::Regex(regex) => format!("{host} ~ {regex}"),
+    }
+}

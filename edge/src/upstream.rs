@@ -1,0 +1,277 @@
+//! SHELL: an upstream while it runs: its balancer, its members, what is counted of them.
+//!
+//! A member is one address: a server written as an address is one member, a name is as many as it resolves to. `balance.rs` decides who is
+//! next; `upstream/health.rs` and `upstream/names.rs` feed it. Members are carried over from snapshot to snapshot by identity.
+
+pub(crate) mod health;
+pub(crate) mod names;
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use conf::platform::{self, InitialState, ServerAddress};
+use daemon::intent::{Intent, Want};
+use pingora_core::protocols::ALPN;
+use pingora_core::upstreams::peer::HttpPeer;
+
+use crate::balance::{Balancer, Peer};
+
+/// What names resolve to: `host:port` to addresses. A name without entry has not resolved yet.
+pub(crate) type Resolved = BTreeMap<String, Vec<SocketAddr>>;
+
+/// What is counted of a member, by this process.
+#[derive(Debug, Default)]
+pub(crate) struct MemberStats {
+    /// Requests under way.
+    pub(crate) in_flight: AtomicU64,
+    /// Attempts made.
+    pub(crate) requests: AtomicU64,
+    /// Attempts that found no connection.
+    pub(crate) connect_failed: AtomicU64,
+    /// Attempts that broke after the request began to go out.
+    pub(crate) broken: AtomicU64,
+    /// Answers with 5xx.
+    pub(crate) status_5xx: AtomicU64,
+    /// Times it was ejected.
+    pub(crate) ejections: AtomicU64,
+}
+
+/// One address of an upstream.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// Identity: as written, and for a name the address it resolved to.
+    pub(crate) id: String,
+    /// The server as written.
+    pub(crate) server: String,
+    /// Where it is.
+    pub(crate) address: SocketAddr,
+    /// What the file says of its weight.
+    pub(crate) file_weight: u16,
+    /// Its weight after intents.
+    pub(crate) weight: u16,
+    /// An operator's drain or disable.
+    pub(crate) drained: bool,
+    /// Counts, carried over.
+    pub(crate) stats: Arc<MemberStats>,
+}
+
+/// An upstream while it runs.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    /// As in the file.
+    pub(crate) config: platform::Upstream,
+    /// Who is next.
+    pub(crate) balancer: Balancer,
+    /// The addresses, in the balancer's order.
+    pub(crate) members: Vec<Member>,
+    /// Servers whose name has not resolved.
+    pub(crate) unresolved: Vec<String>,
+    /// Idle connections made under other settings are not used.
+    group_key: u64,
+}
+
+impl Upstream {
+    /// The upstream of `config`, with what is known from `previous`.
+    pub(crate) fn build(
+        config: &platform::Upstream,
+        resolved: &Resolved,
+        intents: &[Intent],
+        previous: Option<&Upstream>,
+    ) -> Upstream {
+        let (members, unresolved) = members(config, resolved, intents, previous);
+        let peers: Vec<Peer> = members
+            .iter()
+            .map(|member| Peer {
+                id: member.id.clone(),
+                weight: member.weight,
+            })
+            .collect();
+        let balancer = match previous {
+            Some(previous) => previous.balancer.renewed(peers, config.passive),
+            None => Balancer::new(peers, config.passive),
+        };
+        for (index, member) in members.iter().enumerate() {
+            balancer.set_drained(index, member.drained);
+            let known = previous
+                .is_some_and(|previous| previous.members.iter().any(|old| old.id == member.id));
+            let starts_down = config
+                .check
+                .as_ref()
+                .is_some_and(|check| check.initial == InitialState::Down);
+            if config.check.is_none() {
+                balancer.set_up(index, true);
+            } else if !known {
+                balancer.set_up(index, !starts_down);
+            }
+        }
+        Upstream {
+            balancer,
+            members,
+            unresolved,
+            group_key: group_key(config),
+            config: config.clone(),
+        }
+    }
+
+    /// A peer for Pingora, with every timeout set: all of its own defaults are "none".
+    pub(crate) fn peer(&self, address: SocketAddr, timeouts: &platform::Timeouts) -> HttpPeer {
+        let sni = self.config.tls.as_ref().map(|tls| tls.server_name.clone());
+        let mut peer = HttpPeer::new(address, sni.is_some(), sni.unwrap_or_default());
+        peer.group_key = self.group_key;
+        let options = &mut peer.options;
+        options.connection_timeout = Some(timeouts.connect.as_duration());
+        options.total_connection_timeout = Some(timeouts.connect.as_duration());
+        options.write_timeout = Some(timeouts.send.as_duration());
+        options.read_timeout = Some(timeouts.read.as_duration());
+        options.idle_timeout = Some(self.config.keepalive_timeout.as_duration());
+        options.alpn = ALPN::H1;
+        peer
+    }
+}
+
+/// Connections may be shared between requests only while this is the same.
+fn group_key(config: &platform::Upstream) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    config.name.hash(&mut hasher);
+    config
+        .tls
+        .as_ref()
+        .map(|tls| (&tls.server_name, &tls.ca))
+        .hash(&mut hasher);
+    hasher.finish()
+}
+
+fn members(
+    config: &platform::Upstream,
+    resolved: &Resolved,
+    intents: &[Intent],
+    previous: Option<&Upstream>,
+) -> (Vec<Member>, Vec<String>) {
+    let known: BTreeMap<&str, &Member> = previous
+        .iter()
+        .flat_map(|previous| &previous.members)
+        .map(|member| (member.id.as_str(), member))
+        .collect();
+    let mut members: Vec<Member> = Vec::with_capacity(config.servers.len());
+    let mut unresolved = Vec::new();
+    for server in &config.servers {
+        let written = server.address.to_string();
+        let addresses = match &server.address {
+            ServerAddress::Ip(address) => vec![*address],
+            ServerAddress::Name { .. } => resolved.get(&written).cloned().unwrap_or_default(),
+        };
+        if addresses.is_empty() {
+            unresolved.push(written.clone());
+        }
+        for address in addresses {
+            let id = match &server.address {
+                ServerAddress::Ip(_) => written.clone(),
+                ServerAddress::Name { .. } => format!("{written}={address}"),
+            };
+            let stats = known
+                .get(id.as_str())
+                .map(|member| Arc::clone(&member.stats))
+                .unwrap_or_default();
+            let wanted = wanted(config, &written, address, intents);
+            members.push(Member {
+                id,
+                server: written.clone(),
+                address,
+                file_weight: server.weight.get(),
+                weight: wanted.weight.unwrap_or(server.weight.get()),
+                drained: wanted.drained,
+                stats,
+            });
+        }
+    }
+    (members, unresolved)
+}
+
+#[derive(Default)]
+struct Wanted {
+    weight: Option<u16>,
+    drained: bool,
+}
+
+/// What operators want of a member: intents on `app/10.0.0.1:8080`, `10.0.0.1:8080`, `10.0.0.1`; the last one wins.
+fn wanted(
+    config: &platform::Upstream,
+    written: &str,
+    address: SocketAddr,
+    intents: &[Intent],
+) -> Wanted {
+    let mut wanted = Wanted::default();
+    for intent in intents
+        .iter()
+        .filter(|intent| names_member(&intent.target.0, &config.name, written, address))
+    {
+        match intent.want {
+            Want::Drain | Want::Disable => wanted.drained = true,
+            Want::Weight { weight } => wanted.weight = Some(weight),
+            Want::Hold => {}
+        }
+    }
+    wanted
+}
+
+/// Whether an intent's target names a member.
+pub(crate) fn names_member(
+    target: &str,
+    upstream: &str,
+    written: &str,
+    address: SocketAddr,
+) -> bool {
+    let server = match target.split_once('/') {
+        Some((name, server)) if name == upstream => server,
+        Some(_) => return false,
+        None => target,
+    };
+    server == written || server.parse() == Ok(address) || server.parse() == Ok(address.ip())
+}
+
+impl MemberStats {
+    /// All failures.
+    pub(crate) fn failures(&self) -> u64 {
+        self.connect_failed
+            .load(Ordering::Relaxed)
+            .saturating_add(self.broken.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_names_an_address_with_or_without_its_upstream() {
+        let address: SocketAddr = "10.0.0.1:8080".parse().unwrap();
+        for target in [
+            "10.0.0.1:8080",
+            "10.0.0.1",
+            "app/10.0.0.1:8080",
+            "app/10.0.0.1",
+            "app/app.internal:8080",
+            "app.internal:8080",
+        ] {
+            assert!(
+                names_member(target, "app", "app.internal:8080", address),
+                "{target}"
+            );
+        }
+        for target in [
+            "10.0.0.2",
+            "other/10.0.0.1",
+            "app",
+            "10.0.0.1:80",
+            "app.internal",
+        ] {
+            assert!(
+                !names_member(target, "app", "app.internal:8080", address),
+                "{target}"
+            );
+        }
+    }
+}

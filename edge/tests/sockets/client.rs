@@ -1,0 +1,153 @@
+//! An HTTP client by hand: it sends exactly the bytes that a test wants.
+
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+
+use crate::harness::PATIENCE;
+
+/// A response.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Response {
+    /// Its status.
+    pub(crate) status: u16,
+    /// Its head, lower case, with all field lines.
+    pub(crate) head: String,
+    /// Its body, without transfer coding.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    /// The value of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.head
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+/// A connection.
+pub(crate) struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    /// Connects.
+    pub(crate) fn connect(address: &str) -> Client {
+        let stream =
+            TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends bytes; false if the peer has closed.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.get_mut().write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// GET on a kept connection.
+    pub(crate) fn get(&mut self, path: &str) -> Response {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        self.response()
+    }
+
+    /// The next response.
+    pub(crate) fn response(&mut self) -> Response {
+        self.try_response()
+            .unwrap_or_else(|| panic!("the connection was closed without a response"))
+    }
+
+    /// The next response; `None` if the connection ends instead.
+    pub(crate) fn try_response(&mut self) -> Option<Response> {
+        let mut head = String::new();
+        loop {
+            let mut line = String::new();
+            match self.stream.read_line(&mut line) {
+                Ok(0) => return None,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+                    ) =>
+                {
+                    return None;
+                }
+                result => result.unwrap(),
+            };
+            if line == "\r\n" {
+                break;
+            }
+            let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+            head += &if value.is_empty() {
+                line.trim_end().to_owned() + "\n"
+            } else {
+                format!("{}: {}\n", name.to_lowercase(), value.trim())
+            };
+        }
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut response = Response {
+            status,
+            head,
+            body: Vec::new(),
+        };
+        if status == 101 || status == 100 || status == 204 || status == 304 {
+            return Some(response);
+        }
+        if response.field("transfer-encoding") == Some("chunked") {
+            self.chunks(&mut response.body);
+        } else if let Some(length) = response.field("content-length") {
+            response.body = vec![0; length.parse().unwrap()];
+            self.stream.read_exact(&mut response.body).unwrap();
+        } else {
+            self.stream.read_to_end(&mut response.body).unwrap();
+        }
+        Some(response)
+    }
+
+    fn chunks(&mut self, body: &mut Vec<u8>) {
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).unwrap();
+            let size = usize::from_str_radix(line.trim(), 16)
+                .unwrap_or_else(|_| panic!("chunk size {line:?}"));
+            let mut chunk = vec![0; size + 2];
+            self.stream.read_exact(&mut chunk).unwrap();
+            body.extend_from_slice(&chunk[..size]);
+            if size == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Reads exactly so many raw bytes.
+    pub(crate) fn raw(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Whether the server closes now; false if bytes come.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        match self.stream.read(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+}
+
+/// One GET on a connection of its own.
+pub(crate) fn get(address: &str, path: &str) -> Response {
+    Client::connect(address).get(path)
+}

@@ -1,0 +1,19 @@
+//! Drives the real `edge` program over sockets: what clients, servers and operators see.
+//!
+//! `harness` starts it on loopback addresses of its own, `origin` is an application server that can misbehave, `client` speaks HTTP by hand.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests may fail a test, and then say why"
+)]
+
+mod client;
+mod drain;
+mod gate;
+mod harness;
+mod operate;
+mod origin;
+mod proxying;
+mod retry;

@@ -1,0 +1,208 @@
+//! An application server that does what the path says.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use crate::harness::PATIENCE;
+
+/// An application server. It answers until it is dropped.
+pub(crate) struct Origin {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    address: SocketAddr,
+    requests: AtomicUsize,
+    connections: AtomicUsize,
+    stopped: AtomicBool,
+    unhealthy: AtomicBool,
+    released: Mutex<bool>,
+    release: Condvar,
+}
+
+impl Origin {
+    /// Starts one on a free port.
+    pub(crate) fn start(name: &str) -> Origin {
+        Origin::at(name, "127.0.0.1:0".parse().unwrap())
+    }
+
+    /// Starts one at an address.
+    pub(crate) fn at(name: &str, address: SocketAddr) -> Origin {
+        let listener = TcpListener::bind(address).unwrap();
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            address: listener.local_addr().unwrap(),
+            requests: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            unhealthy: AtomicBool::new(false),
+            released: Mutex::new(false),
+            release: Condvar::new(),
+        });
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if accepting.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                accepting.connections.fetch_add(1, Ordering::SeqCst);
+                let shared = Arc::clone(&accepting);
+                std::thread::spawn(move || serve(stream, &shared));
+            }
+        });
+        Origin { shared }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// Requests it has read, without those to `/healthz`.
+    pub(crate) fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// Connections it has accepted.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Whether `/healthz` answers with 503.
+    pub(crate) fn set_unhealthy(&self, unhealthy: bool) {
+        self.shared.unhealthy.store(unhealthy, Ordering::SeqCst);
+    }
+
+    /// Lets all requests to `/wait` go on.
+    pub(crate) fn release(&self) {
+        *self.shared.released.lock().unwrap() = true;
+        self.shared.release.notify_all();
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.release();
+        // Wakes the accepting thread, which then closes the socket.
+        let _ = TcpStream::connect(self.shared.address);
+    }
+}
+
+/// A port on which nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+fn serve(stream: TcpStream, shared: &Shared) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut stream = BufReader::new(stream);
+    while let Some((head, body)) = request(&mut stream) {
+        if shared.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let path = head.split(' ').nth(1).unwrap().to_owned();
+        if path != "/healthz" {
+            shared.requests.fetch_add(1, Ordering::SeqCst);
+        }
+        if !answer(&mut stream, &path, &head, &body, shared) {
+            return;
+        }
+    }
+}
+
+/// Answers; false if the connection is closed.
+fn answer(
+    stream: &mut BufReader<TcpStream>,
+    path: &str,
+    head: &str,
+    body: &[u8],
+    shared: &Shared,
+) -> bool {
+    let mut send = |bytes: &[u8]| stream.get_mut().write_all(bytes).is_ok();
+    let mut reply = |status: &str, body: &[u8]| {
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nServer: origin/1.0\r\nKeep-Alive: timeout=5\r\n\r\n",
+            body.len()
+        );
+        send(&[head.as_bytes(), body].concat())
+    };
+    match path {
+        "/healthz" if shared.unhealthy.load(Ordering::SeqCst) => reply("503 Service Unavailable", b""),
+        "/echo" => reply("200 OK", body),
+        _ if path.ends_with("/head") => reply("200 OK", head.as_bytes()),
+        "/big" => reply("200 OK", &vec![b'x'; 1 << 20]),
+        "/503" => reply("503 Service Unavailable", b"origin says no"),
+        "/die" => false,
+        "/half" => last(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
+        "/garbage" => last(stream, b"not http at all\r\n\r\n"),
+        "/close" => last(stream, b"HTTP/1.1 200 OK\r\n\r\nuntil the end"),
+        "/chunked" => send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"),
+        "/wait" => {
+            let released = shared.released.lock().unwrap();
+            drop(shared.release.wait_timeout_while(released, PATIENCE, |released| !*released).unwrap());
+            reply("200 OK", b"waited")
+        }
+        "/upgrade" => {
+            if !send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n") {
+                return false;
+            }
+            let mut bytes = [0; 4096];
+            while let Ok(count) = stream.read(&mut bytes) {
+                if count == 0 || stream.get_mut().write_all(&bytes[..count]).is_err() {
+                    return false;
+                }
+            }
+            false
+        }
+        _ => reply("200 OK", shared.name.as_bytes()),
+    }
+}
+
+/// The last bytes of a connection.
+fn last(stream: &mut BufReader<TcpStream>, bytes: &[u8]) -> bool {
+    // An edge that has gone needs no answer.
+    let _ = stream.get_mut().write_all(bytes);
+    false
+}
+
+/// A request: its head as text, and its body.
+fn request(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let lower = head.to_lowercase();
+    let field = |name: &str| {
+        lower.lines().find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_prefix(": ")
+                .map(str::to_owned)
+        })
+    };
+    let mut body = Vec::new();
+    if field("transfer-encoding").as_deref() == Some("chunked") {
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).ok()?;
+            let size = usize::from_str_radix(line.trim(), 16).ok()?;
+            let mut chunk = vec![0; size + 2];
+            stream.read_exact(&mut chunk).ok()?;
+            body.extend_from_slice(&chunk[..size]);
+            if size == 0 {
+                break;
+            }
+        }
+    } else if let Some(length) = field("content-length") {
+        body = vec![0; length.parse().ok()?];
+        stream.read_exact(&mut body).ok()?;
+    }
+    Some((head, body))
+}
