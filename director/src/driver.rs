@@ -239,6 +239,7 @@ impl Driver {
         let deviations = sysctl::ensure(&sysctl::profile(
             self.reconciler.platform(),
             self.reconciler.node(),
+            self.unavailable.is_none(),
         ));
         if deviations != self.deviations {
             for deviation in &deviations {
@@ -284,6 +285,8 @@ impl Driver {
             if !self.reconciler.drainer().draining().is_empty() {
                 next = next.min(now + Duration::from_secs(1));
             }
+        } else {
+            self.reconciler.decide(now);
         }
         self.next = next;
         self.metrics
@@ -298,6 +301,8 @@ impl Driver {
                 self.stale = false;
                 if self.unavailable.take().is_some() || self.info.is_none() {
                     self.info = self.ipvs.info().await.ok();
+                    // The tunables of IPVS appear with the module.
+                    self.sysctl_due = Moment::ZERO;
                     tracing::info!(
                         services = self.observed.table.services.len(),
                         "IPVS is available"

@@ -194,6 +194,9 @@ fn counters(
 ) -> Result<(), fmt::Error> {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (labels, value) in values {
+        if labels.is_empty() {
+            return ConstCounter::new(value).encode(family);
+        }
         ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
@@ -210,6 +213,9 @@ where
 {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in values {
+        if labels.is_empty() {
+            return ConstGauge::new(value).encode(family);
+        }
         ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
     }
     Ok(())

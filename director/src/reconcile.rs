@@ -133,6 +133,17 @@ impl Reconciler {
         Round { steps, drift, next }
     }
 
+    /// Decides without looking at a table: what is shown while the kernel has none.
+    pub fn decide(&mut self, now: Moment) {
+        let view = View {
+            statuses: &self.statuses,
+            orders: &self.orders,
+            memory: &self.memory,
+            now,
+        };
+        self.wanted = desired::desired(&self.layout, view);
+    }
+
     /// Remembers the table that the last round left behind.
     pub fn handle_applied(&mut self, table: &Table) {
         let ours = |key: &ServiceKey| self.ownership.owns(key);

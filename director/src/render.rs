@@ -105,7 +105,7 @@ pub fn services(service: &Value, out: &mut String) {
             text(service, "name")
         ),
     );
-    for destination in list(service, "destinations") {
+    for destination in list(service, "real_servers") {
         line(
             out,
             format_args!(

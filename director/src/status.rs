@@ -149,6 +149,7 @@ fn service_data(
         "service": key.to_string(),
         "address": service.address.to_string(),
         "port": service.port,
+        "scheduler": service.service.scheduler,
         "settings": describe(&service.service),
         "in_kernel": observed.table.services.contains_key(&key),
         "panic": decision.panic,
@@ -159,7 +160,7 @@ fn service_data(
         "bytes_in": stats.bytes_in,
         "bytes_out": stats.bytes_out,
         "place": pool.place,
-        "destinations": destinations,
+        "real_servers": destinations,
     })
 }
 

@@ -98,18 +98,19 @@ const SYNC: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The tunables of the director on `node`.
-pub fn profile(platform: &Platform, node: &str) -> Vec<Tunable> {
+/// The tunables of the director on `node`; those of IPVS exist only where its module is loaded.
+pub fn profile(platform: &Platform, node: &str, ipvs: bool) -> Vec<Tunable> {
     let own = |path: String, want: &str, why| Tunable {
         path,
         want: want.to_owned(),
         why,
     };
-    let mut tunables: Vec<Tunable> = IPVS
+    let loaded = if ipvs { IPVS } else { &[] };
+    let mut tunables: Vec<Tunable> = loaded
         .iter()
         .map(|(name, want, why)| own(format!("net/ipv4/vs/{name}"), want, why))
         .collect();
-    if platform.connection_sync.is_some() {
+    if ipvs && platform.connection_sync.is_some() {
         tunables.extend(
             SYNC.iter()
                 .map(|(name, want, why)| own(format!("net/ipv4/vs/{name}"), want, why)),
@@ -159,7 +160,7 @@ fn ensure_one(tunable: &Tunable) -> Option<Deviation> {
     };
     let found = match sysctl::read(&key) {
         Ok(found) => found,
-        Err(error) => return deviation(None, format!("{error} (is the module ip_vs loaded?)")),
+        Err(error) => return deviation(None, error.to_string()),
     };
     if same(&found, &tunable.want) {
         return None;
