@@ -97,8 +97,18 @@ pub(crate) enum Command<C: clap::Subcommand> {
         /// Such as E0031
         code: String,
     },
+    /// About the platform file's format
+    #[command(subcommand)]
+    Config(ConfigCommand),
     #[command(flatten)]
     Own(C),
+}
+
+/// `config …`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the JSON schema of the platform file, for editors
+    Schema,
 }
 
 /// Why and for how long.

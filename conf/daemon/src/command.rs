@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::{self, Command, Reason};
+use crate::cli::{self, Command, ConfigCommand, Reason};
 use crate::client::{Client, ClientError, percent_encode};
 use crate::control::Refused;
 use crate::frame::{Common, Daemon, Exit};
@@ -70,6 +70,10 @@ pub(crate) fn execute<D: Daemon>(
         }
         Command::Check { file } => check(common, file.as_deref()),
         Command::Explain { code } => explain(&code),
+        Command::Config(ConfigCommand::Schema) => {
+            print(&format!("{:#}\n", conf::schema()));
+            Ok(Exit::Ok)
+        }
         Command::Own(own) => D::command(common, own),
     }
 }

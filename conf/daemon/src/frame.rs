@@ -3,7 +3,9 @@
 //! [`main`] reads the command line; `run` loads the platform file and hands a [`Context`] to the daemon; every other subcommand
 //! works on the file alone or asks the running daemon over its control socket.
 
-use std::path::{Path, PathBuf};
+mod start;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
@@ -15,13 +17,13 @@ use crate::client::ClientError;
 use crate::command;
 use crate::control::{Control, Refused};
 use crate::event::Events;
-use crate::live::trial;
 use crate::lock::RunLock;
 use crate::metrics::Metrics;
 use crate::server;
 pub use crate::server::Served;
-use crate::source::{self, Rejected, Share, Texts};
-use crate::{log, sys};
+use crate::source::Texts;
+use crate::{clock, log};
+use start::Invalid;
 
 /// The exit codes of all three daemons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +62,10 @@ pub struct Common {
     /// This node's name in the platform file [default: the host name].
     #[arg(long, global = true, value_name = "NAME")]
     pub node: Option<String>,
-    /// Folder of the control sockets [default: /run/weir/<daemon>].
+    /// Folder of the control sockets [default: /run/weir/DAEMON].
     #[arg(long, global = true, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Folder of what survives a restart [default: /var/lib/weir/<daemon>].
+    /// Folder of what survives a restart [default: /var/lib/weir/DAEMON].
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Answer in JSON.
@@ -182,7 +184,7 @@ pub fn main<D: Daemon>() -> ExitCode {
     };
     let Arguments { common, command } = arguments;
     let result = match command.unwrap_or(Command::Run) {
-        Command::Run => run::<D>(common.clone()).map(|()| Exit::Ok),
+        Command::Run => start::run::<D>(common.clone()).map(|()| Exit::Ok),
         command => command::execute::<D>(&common, command),
     };
     match result {
@@ -193,7 +195,7 @@ pub fn main<D: Daemon>() -> ExitCode {
 
 /// The `run` of a daemon that is a mode of another one's binary (`director real-server`), with folders of its own.
 pub fn run_as<D: Daemon>(common: &Common) -> anyhow::Result<Exit> {
-    run::<D>(common.clone()).map(|()| Exit::Ok)
+    start::run::<D>(common.clone()).map(|()| Exit::Ok)
 }
 
 /// The `status` of such a daemon.
@@ -203,6 +205,18 @@ pub fn status_of<D: Daemon>(common: &Common) -> anyhow::Result<Exit> {
 
 fn parse<D: Daemon>() -> Result<Arguments<D::Command>, clap::Error> {
     let command = Arguments::<D::Command>::command()
+        .mut_arg("run_dir", |arg| {
+            arg.help(format!(
+                "Folder of the control sockets [default: /run/weir/{}]",
+                D::NAME
+            ))
+        })
+        .mut_arg("state_dir", |arg| {
+            arg.help(format!(
+                "Folder of what survives a restart [default: /var/lib/weir/{}]",
+                D::NAME
+            ))
+        })
         .name(D::NAME)
         .about(D::ABOUT)
         .version(env!("CARGO_PKG_VERSION"));
@@ -228,7 +242,13 @@ fn report(error: &anyhow::Error, json: bool) -> u8 {
     } else {
         (Exit::Failed as u8, None, [].as_slice())
     };
-    if json {
+    if log::is_json() {
+        // Whoever collects the log gets this line like the others.
+        let line = serde_json::json!({
+            "timestamp": clock::wall(), "level": "ERROR", "message": format!("{error:#}"), "exit": exit, "problems": problems,
+        });
+        command::complain(&format!("{line}\n"));
+    } else if json {
         let body = serde_json::json!({ "error": format!("{error:#}"), "exit": exit, "problems": problems });
         command::print(&format!("{body:#}\n"));
     } else {
@@ -238,135 +258,6 @@ fn report(error: &anyhow::Error, json: bool) -> u8 {
         ));
     }
     exit
-}
-
-/// The platform file is refused at the start.
-#[derive(Debug, thiserror::Error)]
-#[error("the platform file is refused, the daemon does not start: {}", rejected.summary)]
-struct Invalid {
-    rejected: Rejected,
-}
-
-/// `run`: everything that comes before the daemon's own work.
-fn run<D: Daemon>(common: Common) -> anyhow::Result<()> {
-    sys::ignore_hangup();
-    let identity = Identity {
-        name: D::NAME,
-        tier: D::TIER,
-        version: env!("CARGO_PKG_VERSION"),
-    };
-    let logging = log::start(common.log_level.as_deref())
-        .map_err(|reason| Refused::new(Exit::Usage, reason))?;
-    let (run_dir, state_dir) = (common.run_dir(D::NAME), common.state_dir(D::NAME));
-    for folder in [&run_dir, &state_dir] {
-        create(folder)?;
-    }
-    let lock = Arc::new(RunLock::take(&run_dir, D::NAME)?);
-    let (loaded, start) = load(&common, identity, &state_dir)?;
-    let mut registry = prometheus_client::registry::Registry::default();
-    logging.register(D::NAME, &mut registry);
-    let metrics = Metrics::register(identity, &mut registry);
-    metrics.taken(&loaded.hash);
-    tracing::info!(
-        daemon = D::NAME,
-        version = identity.version,
-        node = loaded.node,
-        platform = loaded.platform.name,
-        hash = loaded.hash,
-        file = %common.config.display(),
-        "starting"
-    );
-    for warning in start.note.iter().chain(&loaded.warnings) {
-        tracing::warn!("{warning}");
-    }
-    let context = Context {
-        common,
-        run_dir,
-        state_dir,
-        loaded,
-        registry: Arc::new(Mutex::new(registry)),
-        events: Events::default(),
-        identity,
-        start,
-        metrics,
-        lock,
-    };
-    let result = D::run(context);
-    match &result {
-        Ok(()) => tracing::info!("stopped"),
-        Err(error) => tracing::error!(error = format!("{error:#}"), "stopped by an error"),
-    }
-    drop(logging);
-    result
-}
-
-/// The platform to begin with: the configured file, unless the daemon ended while one was on trial.
-fn load(common: &Common, identity: Identity, state_dir: &Path) -> anyhow::Result<(Loaded, Start)> {
-    let config = command::absolute(&common.config)?;
-    let mut first = None;
-    for node in node_names(common) {
-        let share = Share {
-            tier: identity.tier,
-            node,
-        };
-        let result = match trial::unfinished(state_dir, &config, &share) {
-            Some(before) => before.map(|(loaded, texts, note)| (loaded, texts, Some(note))),
-            None => source::load(&config, &share).map(|(loaded, texts)| (loaded, texts, None)),
-        };
-        match result {
-            Ok((loaded, texts, note)) => {
-                let texts = Arc::new(texts);
-                return Ok((
-                    loaded,
-                    Start {
-                        config,
-                        texts,
-                        note,
-                    },
-                ));
-            }
-            Err(rejected) => first = first.or(Some(rejected)),
-        }
-    }
-    match first {
-        Some(rejected) => Err(Invalid { rejected }.into()),
-        None => Err(Refused::new(
-            Exit::Usage,
-            "this machine has no host name; name the node with --node",
-        )
-        .into()),
-    }
-}
-
-/// The node's name: as given, or the host name, or that up to its first dot.
-fn node_names(common: &Common) -> Vec<String> {
-    if let Some(node) = &common.node {
-        return vec![node.clone()];
-    }
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    let short = host
-        .split('.')
-        .next()
-        .map(str::to_owned)
-        .filter(|short| *short != host);
-    [Some(host), short]
-        .into_iter()
-        .flatten()
-        .filter(|name| !name.is_empty())
-        .collect()
-}
-
-fn create(folder: &Path) -> Result<(), Refused> {
-    std::fs::create_dir_all(folder).map_err(|error| {
-        let reason = format!(
-            "cannot create the folder {}: {error}; create it with the daemon's user as owner, or name another with --run-dir or --state-dir",
-            folder.display()
-        );
-        Refused::new(Exit::Refused, reason)
-    })
 }
 
 impl Context {

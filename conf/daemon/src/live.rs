@@ -94,6 +94,7 @@ pub(crate) struct Live {
     history: History,
     trial_file: PathBuf,
     turn: Mutex<()>,
+    planning: Mutex<()>,
     current: RwLock<Current>,
     changes: watch::Sender<Loaded>,
 }
@@ -114,6 +115,7 @@ impl Live {
             history: History::of(&context.state_dir),
             trial_file: trial::path(&context.state_dir),
             turn: Mutex::new(()),
+            planning: Mutex::new(()),
             current: RwLock::new(Current {
                 loaded: context.loaded.clone(),
                 texts: Arc::clone(&context.start.texts),
@@ -142,11 +144,14 @@ impl Live {
     /// What changing to `file` (or to the configured one as it now is) would do.
     pub(crate) async fn plan(&self, file: Option<PathBuf>) -> Result<Answer, Failure> {
         let file = file.unwrap_or_else(|| self.config.clone());
+        let candidate = {
+            // One at a time, and apart from the changes: whoever may read can ask for a plan, and must not hold up a reload.
+            let _planning = self.planning.lock().await;
+            self.load(&file)
+                .await
+                .map_err(|rejected| invalid(&file, rejected))?
+        };
         let _turn = self.turn().await?;
-        let candidate = self
-            .load(&file)
-            .await
-            .map_err(|rejected| invalid(&file, rejected))?;
         let from = self.current();
         let plan = self.control.plan(&candidate.loaded).await;
         Ok(answer(&from, &candidate, plan))

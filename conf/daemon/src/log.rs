@@ -4,6 +4,7 @@
 //! (a full pipe, a stopped terminal) must not hold up a virtual router. `log` users (Pingora) are bridged.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -19,6 +20,14 @@ const QUIET: &str = "hyper=warn,hyper_util=warn,h2=warn,rustls=warn,mio=warn,net
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 8192;
+
+/// Whether this process logs in JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process logs, and in JSON: then its last words are JSON too.
+pub(crate) fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
 
 /// Keeps the writer thread; dropping it writes what still waits.
 #[derive(Debug)]
@@ -46,6 +55,7 @@ pub(crate) fn start(level: Option<&str>) -> Result<Logging, String> {
         .with_env_filter(filter)
         .with_writer(writer);
     let terminal = std::io::stderr().is_terminal();
+    JSON.store(!terminal, Ordering::Relaxed);
     let started = if terminal {
         let colour = std::env::var_os("NO_COLOR").is_none();
         builder.with_ansi(colour).finish().try_init()

@@ -1,6 +1,6 @@
 //! SHELL: a running daemon's control plane: sockets, metrics endpoint, signals, watchdog, expiry of intents.
 //!
-//! [`Context::serve`](crate::Context::serve) starts it; dropping [`Served`] ends it and removes the sockets. HTTP is in [`http`], the routes in [`route`].
+//! [`Context::serve`](crate::Context::serve) starts it; dropping [`Served`] ends it and removes the sockets. HTTP is in `http`, the routes in `route`.
 
 mod http;
 mod monitor;

@@ -165,6 +165,12 @@ fn a_daemon_does_not_start_with_a_bad_file() {
     lab.write("platform.toml", &platform("one"));
     let printed = lab.expect(&["run", "--node", "lb9"], 78);
     assert!(printed.contains("lb9"), "{printed}");
+    let line: serde_json::Value =
+        serde_json::from_str(&printed).expect("without a terminal the last words are JSON too");
+    assert_eq!(
+        (&line["level"], &line["exit"]),
+        (&json!("ERROR"), &json!(78))
+    );
     fs::remove_file(lab.path("platform.toml")).unwrap();
     lab.expect(&["run", "--node", "lb1"], 78);
 }
@@ -519,6 +525,10 @@ fn exit_codes_of_questions() {
     lab.expect(&["check"], 0);
     lab.expect(&["check", "--node", "lb9"], 78);
     lab.expect(&["explain", "E9999"], 2);
+    lab.expect(&["explain", "E0407"], 0);
+    let schema: serde_json::Value =
+        serde_json::from_str(&lab.expect(&["config", "schema"], 0)).unwrap();
+    assert!(schema["properties"]["vip"].is_object(), "{schema}");
     let _daemon = lab.start();
     assert_eq!(
         lab.expect(&["why", "10.0.0.1:80", "--from", "10.0.0.2"], 0),
