@@ -11,6 +11,7 @@ pub mod control;
 pub mod event;
 mod file;
 pub mod frame;
+pub mod handover;
 mod history;
 pub mod intent;
 mod live;
