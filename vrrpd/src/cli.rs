@@ -77,18 +77,17 @@ fn failover(common: &Common, vip: &str, why: &str) -> anyhow::Result<Exit> {
     let held = |answer: &Value| -> Vec<String> {
         let routers = answer.as_object().into_iter().flatten();
         routers
+            .filter(|(name, router)| vip == "this" || *name == vip || has(router, vip))
             .filter(|(_, router)| router["state"] == "master" || router["lingering"] == true)
             .map(|(name, _)| name.clone())
             .collect()
     };
-    let query = json!({ "args": [vip] });
-    let before = held(&client.post("/v1/why", &query)?);
+    let before = held(&client.get("/v1/vips")?);
     let wish = json!({ "target": vip, "want": "drain", "why": why });
     client.post("/v1/intents", &wish)?;
     let begun = clock::now();
     loop {
-        let answer = client.post("/v1/why", &query)?;
-        let now = held(&answer);
+        let now = held(&client.get("/v1/vips")?);
         if now.is_empty() {
             let what = if before.is_empty() {
                 "was not held here"
@@ -110,6 +109,16 @@ fn failover(common: &Common, vip: &str, why: &str) -> anyhow::Result<Exit> {
         }
         runtime()?.block_on(tokio::time::sleep(Duration::from_millis(20)));
     }
+}
+
+/// Whether a virtual router of the status holds `address`.
+fn has(router: &Value, address: &str) -> bool {
+    let mut addresses = router["addresses"].as_array().into_iter().flatten();
+    addresses.any(|held| {
+        held.as_str()
+            .and_then(|held| held.split('/').next())
+            .is_some_and(|held| held == address)
+    })
 }
 
 /// Removes every address with our tag from interfaces other than the loopback (there `director real-server` keeps its own).

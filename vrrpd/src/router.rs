@@ -335,8 +335,8 @@ impl Router {
         }
         match (self.fault(), self.state) {
             (None, State::Initialize) => {
-                if self.why != Why::Started {
-                    self.why = Why::LinkUp;
+                if self.name() == StateName::Fault && now < self.start_at {
+                    self.enter_state(State::Initialize, Why::LinkUp, now);
                 }
                 self.enter(now);
             }
@@ -527,11 +527,8 @@ impl Router {
         if self.priority() == OWNER {
             self.become_master(Why::Owner, now);
         } else {
-            let why = if self.why == Why::LinkUp {
-                Why::LinkUp
-            } else {
-                Why::Started
-            };
+            let faulted = self.name() == StateName::Fault || self.why == Why::LinkUp;
+            let why = if faulted { Why::LinkUp } else { Why::Started };
             self.enter_state(State::Backup, why, now);
             self.listen(now);
         }

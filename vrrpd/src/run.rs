@@ -157,11 +157,13 @@ async fn listen(desk: SharedDesk, socket: std::path::PathBuf, changed: Arc<Notif
                 lock(&desk).handle_verdicts(&verdicts, now);
             }
             Heard::Silence(reason) => {
-                if silent.as_ref() != Some(&reason) {
+                let first = silent.as_ref() != Some(&reason);
+                silent = Some(reason.clone());
+                let mut desk = lock(&desk);
+                desk.handle_silence(reason.clone(), now);
+                if first && desk.director_trouble().is_some() {
                     tracing::warn!(%reason, "the local director does not answer; its last verdicts are believed for a while");
-                    silent = Some(reason.clone());
                 }
-                lock(&desk).handle_silence(reason, now);
             }
         }
         changed.notify_one();

@@ -131,7 +131,9 @@ fn router_warnings(key: &Key, view: &RouterView, now: Moment) -> Vec<String> {
     let mut warnings = Vec::new();
     let trouble = view.refusal.iter().chain(&view.socket_trouble);
     warnings.extend(trouble.map(|trouble| format!("{key}: {trouble}")));
-    let recent = |heard| now.since(heard) < view.down_interval;
+    // The loser of an election sends one last advert; only one that goes on is a second master.
+    let recent =
+        |heard| now.since(heard) < view.down_interval && heard > view.since + view.down_interval;
     if view.state == StateName::Master {
         for (address, peer) in &view.peers {
             if peer.priority > 0 && recent(peer.heard) {
@@ -172,7 +174,7 @@ pub(crate) fn render(data: &Value, out: &mut String) {
             out,
             "{name:<16} {:<10} {seconds:>7}s {:>5}  {:<12} {}",
             text("state").to_uppercase(),
-            router["priority"],
+            router["priority"].to_string(),
             text("interface"),
             text("why"),
         );
