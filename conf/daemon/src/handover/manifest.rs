@@ -207,6 +207,7 @@ impl Manifest {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a wrong index fails the test")]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
