@@ -10,6 +10,7 @@
 
 mod codes;
 mod decode;
+mod diff;
 mod load;
 pub mod moment;
 pub mod platform;
@@ -25,6 +26,7 @@ pub mod unit;
 mod value;
 
 pub use codes::{codes, explain};
+pub use diff::{Change, ChangeKind, diff};
 pub use load::{Files, load, load_from, load_with};
 pub use moment::Moment;
 pub use platform::Platform;

@@ -23,7 +23,7 @@ impl Tiers {
         Tiers(self.0 | other.0)
     }
 
-    fn set(self) -> BTreeSet<Tier> {
+    pub(crate) fn set(self) -> BTreeSet<Tier> {
         [(1, Tier::Failover), (2, Tier::Layer4), (4, Tier::Layer7)]
             .into_iter()
             .filter(|(bit, _)| self.0 & bit != 0)

@@ -12,7 +12,7 @@ use crate::source::Span;
 fn carried_out(kind: &CheckKind) -> bool {
     matches!(
         kind,
-        CheckKind::Tcp | CheckKind::Http { tls: false, .. } | CheckKind::Edge
+        CheckKind::Tcp | CheckKind::Http { .. } | CheckKind::Edge
     )
 }
 
@@ -191,7 +191,7 @@ impl Judge<'_, '_> {
                     ),
                 )
                 .label("nothing would be checked")
-                .help("use kind `tcp`, `http` or `edge`");
+                .help("use kind `tcp`, `http`, `https` or `edge`");
             }
         }
     }

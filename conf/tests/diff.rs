@@ -1,0 +1,105 @@
+//! What a change of the file is said to be.
+
+use std::path::Path;
+
+use conf::{ChangeKind, Platform, Tier, diff};
+
+const FILE: &str = include_str!("../../deploy/examples/blueprint.toml");
+
+fn platform(text: &str) -> Platform {
+    let report = conf::load_with(Path::new("platform.toml"), &|_| Ok(text.to_owned()));
+    assert!(!report.has_errors(), "{}", report.render(false));
+    report.platform
+}
+
+/// The lines of the difference, and whether any needs an order.
+fn changed(from: &str, to: &str) -> (Vec<String>, bool) {
+    assert!(FILE.contains(from), "{from}");
+    let changes = diff(&platform(FILE), &platform(&FILE.replacen(from, to, 1)));
+    let ordered = changes.iter().any(|change| change.order.is_some());
+    (changes.iter().map(ToString::to_string).collect(), ordered)
+}
+
+#[test]
+fn nothing_changes_by_moving_lines() {
+    let moved = format!("# A comment.\n\n{FILE}");
+    assert_eq!(diff(&platform(FILE), &platform(&moved)), []);
+    for tier in [Tier::Failover, Tier::Layer4, Tier::Layer7] {
+        assert_eq!(platform(FILE).hash(tier), platform(&moved).hash(tier));
+    }
+}
+
+#[test]
+fn a_change_is_one_line_with_the_file_s_own_values() {
+    for (from, to, line, ordered) in [
+        (
+            "interval = \"5s\"",
+            "interval = \"4s\"",
+            "~ virtual_service.web.check.interval: \"5s\" -> \"4s\"",
+            false,
+        ),
+        (
+            "scheduler = \"rr\"",
+            "scheduler = \"wrr\"",
+            "~ virtual_service.web.scheduler.name: \"rr\" -> \"wrr\"",
+            true,
+        ),
+        (
+            "{ node = \"edge1\", weight = 1 }",
+            "{ node = \"edge1\", weight = 3 }",
+            "~ virtual_service.web.real_servers[10.0.0.11].weight: 1 -> 3",
+            false,
+        ),
+        ("id = 51", "id = 52", "~ vip.web.vrrp.id: 51 -> 52", true),
+        (
+            "192.168.1.102:80\", weight = 5",
+            "192.168.1.102:80\", weight = 4",
+            "~ upstream.backend_servers.servers[192.168.1.102:80].weight: 5 -> 4",
+            false,
+        ),
+        (
+            "advert_interval = \"1s\"",
+            "advert_interval = \"100ms\"",
+            "~ vip.web.vrrp.advert_interval: \"1s\" -> \"100ms\"",
+            false,
+        ),
+    ] {
+        assert_eq!(
+            changed(from, to),
+            (vec![line.to_owned()], ordered),
+            "{from}"
+        );
+    }
+}
+
+#[test]
+fn an_element_comes_and_goes_in_one_line() {
+    let more = format!("{FILE}\n[upstream.static]\nservers = [\"192.168.1.9:80\"]\n");
+    let (old, new) = (platform(FILE), platform(&more));
+    let added = diff(&old, &new);
+    assert_eq!(added.len(), 1);
+    assert_eq!(
+        (added[0].kind, added[0].key.as_str()),
+        (ChangeKind::Added, "upstream.static")
+    );
+    assert_eq!(added[0].tiers, [Tier::Layer7].into());
+    let removed = diff(&new, &old);
+    assert_eq!((removed.len(), removed[0].kind), (1, ChangeKind::Removed));
+    assert_ne!(old.hash(Tier::Layer7), new.hash(Tier::Layer7));
+    assert_eq!(old.hash(Tier::Layer4), new.hash(Tier::Layer4));
+    assert_eq!(old.hash(Tier::Failover), new.hash(Tier::Failover));
+}
+
+#[test]
+fn a_longer_vip_list_needs_an_order_across_nodes() {
+    let (lines, ordered) = changed(
+        "addresses = [\"10.0.0.100/32\"]",
+        "addresses = [\"10.0.0.100/32\", \"10.0.0.101/32\"]",
+    );
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].starts_with("+ vip.web.addresses[10.0.0.101]"),
+        "{lines:?}"
+    );
+    assert!(ordered);
+}
