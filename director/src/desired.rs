@@ -1,6 +1,6 @@
 //! CORE: the platform, the verdicts of the checks and the operator's intents become the table that we want.
 //!
-//! [`layout`] says what the file asks for on this node: pools of real servers, each with the kernel services it serves. [`desired`] gives each
+//! [`layout()`] says what the file asks for on this node: pools of real servers, each with the kernel services it serves. [`desired()`] gives each
 //! real server its weight. When too few are healthy the last good set is kept (panic): never are all removed, and what every director sees
 //! alike changes nothing that a client could notice.
 

@@ -1,1 +1,316 @@
-//! Tests.
+//! Tables of what is wanted: verdicts, intents and memory in, weights out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use conf::{Platform, Tier};
+use daemon::intent::{Intent, Target, Want};
+
+use super::*;
+
+const NODES: &str = r#"
+schema = 1
+name = "t"
+[network.front]
+cidr = ["10.0.0.0/24"]
+[node.lb1.on]
+front = { interface = "eth0", addresses = ["10.0.0.5"] }
+[node.lb2.on]
+front = { interface = "eth0", addresses = ["10.0.0.6"] }
+[node.a.on]
+front = { interface = "eth0", addresses = ["10.0.0.11"] }
+[node.b.on]
+front = { interface = "eth0", addresses = ["10.0.0.12"] }
+[vip.web]
+network = "front"
+addresses = ["10.0.0.100/32"]
+directors = ["lb1", "lb2"]
+vrrp = { id = 51 }
+"#;
+
+fn platform(service: &str) -> Platform {
+    let text =
+        format!("{NODES}\n[virtual_service.web]\nvips = [\"web\"]\nforward = \"dr\"\n{service}");
+    let report = conf::load_with(Path::new("t.toml"), &|_| Ok(text.clone()));
+    report
+        .platform_for(Tier::Layer4)
+        .unwrap_or_else(|problems| panic!("{problems:#?}"))
+        .clone()
+}
+
+fn two_servers(extra: &str) -> Layout {
+    let service = format!(
+        "ports = [80]\nscheduler = \"rr\"\nreal_servers = [{{ node = \"b\", weight = 4 }}, {{ node = \"a\", weight = 2 }}]\ncheck = {{ kind = \"tcp\" }}\n{extra}"
+    );
+    layout(&platform(&service), "lb1")
+}
+
+fn status(health: Health) -> Status {
+    Status {
+        health,
+        since: Moment::ZERO,
+        reason: "checked".to_owned(),
+        checked: (health != Health::Checking).then_some(Moment::ZERO),
+        latency: None,
+        draining: false,
+        weight_percent: 100,
+        checks: (1, 0),
+    }
+}
+
+fn intent(target: &str, want: Want) -> Intent {
+    Intent {
+        target: Target(target.to_owned()),
+        want,
+        who: "ann".to_owned(),
+        since: jiff::Timestamp::UNIX_EPOCH,
+        why: "disk".to_owned(),
+        until: None,
+    }
+}
+
+/// A director whose checks answer for `a` and `b` as given.
+struct Bench {
+    layout: Layout,
+    memory: Memory,
+    orders: Orders,
+    now: Moment,
+}
+
+impl Bench {
+    fn new(extra: &str) -> Self {
+        Self {
+            layout: two_servers(extra),
+            memory: Memory::default(),
+            orders: Orders::default(),
+            now: Moment::ZERO,
+        }
+    }
+
+    fn decide(&mut self, a: Status, b: Status) -> Wanted {
+        let members = &self.layout.pools[0].members;
+        let statuses = BTreeMap::from([
+            (members[0].target().key(), a),
+            (members[1].target().key(), b),
+        ]);
+        let wanted = desired(
+            &self.layout,
+            View {
+                statuses: &statuses,
+                orders: &self.orders,
+                memory: &self.memory,
+                now: self.now,
+            },
+        );
+        self.memory.learn(&self.layout, &wanted);
+        wanted
+    }
+
+    /// The weights of `a` and `b`; `None` for one that is not in the table.
+    fn weights(&mut self, a: Health, b: Health) -> [Option<u32>; 2] {
+        shown(&self.decide(status(a), status(b)))
+    }
+}
+
+fn shown(wanted: &Wanted) -> [Option<u32>; 2] {
+    let service = wanted.table.services.values().next().unwrap();
+    ["10.0.0.11", "10.0.0.12"].map(|address| {
+        let found = service
+            .destinations
+            .values()
+            .find(|destination| destination.key.address.to_string() == address);
+        found.map(|destination| destination.weight)
+    })
+}
+
+use Health::{Checking, Down, Up};
+
+#[test]
+fn real_servers_come_in_the_order_of_their_addresses() {
+    let layout = two_servers("");
+    let addresses: Vec<String> = layout.pools[0]
+        .members
+        .iter()
+        .map(|member| member.checked.to_string())
+        .collect();
+    assert_eq!(addresses, ["10.0.0.11:80", "10.0.0.12:80"]);
+    assert_eq!(
+        layout.vips["web"],
+        [layout.pools[0].services[0].service.key]
+    );
+}
+
+#[test]
+fn verdicts_become_weights() {
+    for (a, b, expected) in [
+        (Up, Up, [Some(2), Some(4)]),
+        (Up, Down, [Some(2), Some(0)]),
+        (Checking, Checking, [Some(0), Some(0)]),
+        (Up, Checking, [Some(2), Some(0)]),
+        (Down, Checking, [Some(0), Some(0)]),
+        // Nothing is known to be good, and all have failed: everything is tried.
+        (Down, Down, [Some(2), Some(4)]),
+    ] {
+        assert_eq!(Bench::new("").weights(a, b), expected, "{a:?} {b:?}");
+    }
+}
+
+#[test]
+fn when_all_fail_the_last_good_set_is_kept() {
+    let mut bench = Bench::new("");
+    assert_eq!(bench.weights(Up, Up), [Some(2), Some(4)]);
+    assert_eq!(bench.weights(Down, Down), [Some(2), Some(4)]);
+    assert_eq!(bench.weights(Down, Up), [Some(0), Some(4)]);
+    assert_eq!(
+        bench.weights(Down, Down),
+        [Some(0), Some(4)],
+        "the last one that was good"
+    );
+    assert_eq!(
+        bench.weights(Down, Checking),
+        [Some(0), Some(4)],
+        "a new check does not end it"
+    );
+    assert_eq!(bench.weights(Up, Down), [Some(2), Some(0)]);
+}
+
+#[test]
+fn the_floor_keeps_a_set_that_would_be_too_small() {
+    let mut bench = Bench::new("floor = \"60%\"");
+    assert_eq!(bench.weights(Up, Up), [Some(2), Some(4)]);
+    let wanted = bench.decide(status(Up), status(Down));
+    assert!(wanted.pools[0].panic);
+    assert_eq!(shown(&wanted), [Some(2), Some(4)]);
+}
+
+#[test]
+fn a_dead_server_is_removed_after_its_time_or_at_once() {
+    let mut bench = Bench::new("remove_after = \"1m\"");
+    let wanted = bench.decide(status(Up), status(Down));
+    assert_eq!(
+        (shown(&wanted), wanted.next),
+        (
+            [Some(2), Some(0)],
+            Some(Moment::ZERO + Duration::from_secs(60))
+        )
+    );
+    bench.now = Moment::ZERO + Duration::from_secs(60);
+    let wanted = bench.decide(status(Up), status(Down));
+    assert_eq!(shown(&wanted), [Some(2), None]);
+    assert_eq!(wanted.cut.len(), 1);
+    assert_eq!(bench.weights(Up, Up), [Some(2), Some(4)], "it returns");
+
+    let mut bench = Bench::new("on_failure = \"remove\"");
+    assert_eq!(bench.weights(Up, Down), [Some(2), None]);
+    assert_eq!(bench.weights(Down, Down), [Some(2), Some(0)], "never all");
+}
+
+#[test]
+fn the_operator_decides() {
+    for (target, want, expected) in [
+        ("a", Want::Drain, [Some(0), Some(4)]),
+        ("10.0.0.12", Want::Drain, [Some(2), Some(0)]),
+        ("web/10.0.0.12:80", Want::Disable, [Some(2), None]),
+        ("web/a", Want::Weight { weight: 9 }, [Some(9), Some(4)]),
+        ("other/a", Want::Drain, [Some(2), Some(4)]),
+        ("10.0.0.12:81", Want::Drain, [Some(2), Some(4)]),
+        ("this", Want::Drain, [Some(2), Some(4)]),
+    ] {
+        let mut bench = Bench::new("");
+        bench.orders = Orders::new(&[intent(target, want)]);
+        assert_eq!(bench.weights(Up, Up), expected, "{target}");
+    }
+    let mut bench = Bench::new("");
+    bench.orders = Orders::new(&[
+        intent("a", Want::Disable),
+        intent("a", Want::Drain),
+        intent("b", Want::Disable),
+    ]);
+    assert_eq!(
+        bench.weights(Up, Up),
+        [Some(0), Some(0)],
+        "the strictest wins, and never are all removed"
+    );
+}
+
+#[test]
+fn a_drained_server_is_not_brought_back_when_the_others_fail() {
+    let mut bench = Bench::new("");
+    assert_eq!(bench.weights(Up, Up), [Some(2), Some(4)]);
+    bench.orders = Orders::new(&[intent("a", Want::Drain)]);
+    assert_eq!(bench.weights(Up, Up), [Some(0), Some(4)]);
+    assert_eq!(bench.weights(Up, Down), [Some(0), Some(4)]);
+}
+
+#[test]
+fn an_edge_scales_its_own_weight() {
+    let mut bench = Bench::new("");
+    let wanted = bench.decide(
+        Status {
+            weight_percent: 50,
+            ..status(Up)
+        },
+        Status {
+            weight_percent: 1,
+            ..status(Up)
+        },
+    );
+    assert_eq!(shown(&wanted), [Some(1), Some(1)], "never down to 0");
+    let wanted = bench.decide(
+        Status {
+            draining: true,
+            ..status(Up)
+        },
+        status(Up),
+    );
+    assert_eq!(shown(&wanted), [Some(0), Some(4)]);
+}
+
+#[test]
+fn marks_are_alike_on_every_director_and_do_not_move() {
+    let text = |services: &str| {
+        platform(&format!(
+            "ports = [80]\nscheduler = \"rr\"\nreal_servers = [{{ node = \"lb1\" }}, {{ node = \"lb2\" }}]\ncheck = {{ kind = \"tcp\" }}\n{services}"
+        ))
+    };
+    let alone = text("");
+    let key = |platform: &Platform, node: &str| layout(platform, node).vips["web"].clone();
+    assert_eq!(key(&alone, "lb1"), key(&alone, "lb2"));
+    assert!(matches!(
+        key(&alone, "lb1")[0],
+        ServiceKey::Mark {
+            mark: 0x1_0000..=0x1_7fff,
+            ..
+        }
+    ));
+    let more = text(
+        "[virtual_service.more]\nvips = [\"web\"]\nports = [81]\nforward = \"dr\"\nscheduler = \"rr\"\nreal_servers = [{ node = \"lb1\" }, { node = \"lb2\" }]\ncheck = { kind = \"tcp\" }",
+    );
+    let both = key(&more, "lb1");
+    assert_eq!(both.len(), 2);
+    assert!(
+        both.contains(&key(&alone, "lb1")[0]),
+        "a service more moves no mark"
+    );
+    let layout = layout(&alone, "lb1");
+    let forwards: Vec<Forward> = desired(
+        &layout,
+        View {
+            statuses: &BTreeMap::new(),
+            orders: &Orders::default(),
+            memory: &Memory::default(),
+            now: Moment::ZERO,
+        },
+    )
+    .table
+    .services
+    .values()
+    .flat_map(|service| {
+        service
+            .destinations
+            .values()
+            .map(|destination| destination.forward)
+    })
+    .collect();
+    assert_eq!(forwards, [Forward::LocalNode, Forward::DirectRoute]);
+}
