@@ -11,7 +11,7 @@ use probe::EdgeState;
 use serde_json::{Value, json};
 
 use crate::apply::Engine;
-use crate::upstream::{Upstream, health, names_member};
+use crate::upstream::{Upstream, names_member};
 use crate::why;
 
 /// The answers.
@@ -169,7 +169,7 @@ impl EdgeControl {
         let statuses = self.engine.prober.statuses();
         let views = upstream.balancer.view(now);
         let members = upstream.members.iter().zip(&views).map(|(member, view)| {
-            let probed = health::key(upstream, member.address).and_then(|key| statuses.get(&key));
+            let probed = member.probe.as_ref().and_then(|(key, _)| statuses.get(key));
             let state = match view {
                 view if view.drained => "drained",
                 view if !view.up => "down",

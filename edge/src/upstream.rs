@@ -16,6 +16,7 @@ use conf::platform::{self, InitialState, ServerAddress};
 use daemon::intent::{Intent, Want};
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::HttpPeer;
+use probe::{Target, TargetKey};
 
 use crate::balance::{Balancer, Peer};
 
@@ -54,6 +55,8 @@ pub(crate) struct Member {
     pub(crate) weight: u16,
     /// An operator's drain or disable.
     pub(crate) drained: bool,
+    /// How it is probed, and under which key its verdict comes.
+    pub(crate) probe: Option<(TargetKey, Target)>,
     /// Counts, carried over.
     pub(crate) stats: Arc<MemberStats>,
 }
@@ -157,6 +160,7 @@ fn members(
         .collect();
     let mut members: Vec<Member> = Vec::with_capacity(config.servers.len());
     let mut unresolved = Vec::new();
+    let check = config.check.clone().map(Arc::new);
     for server in &config.servers {
         let written = server.address.to_string();
         let addresses = match &server.address {
@@ -183,6 +187,7 @@ fn members(
                 file_weight: server.weight.get(),
                 weight: wanted.weight.unwrap_or(server.weight.get()),
                 drained: wanted.drained,
+                probe: check.as_ref().map(|check| health::target(address, check)),
                 stats,
             });
         }

@@ -12,49 +12,25 @@ use probe::{Health, Prober, Status, Target, TargetKey};
 
 use super::Upstream;
 
-/// The targets of all `upstreams`, each once.
-fn targets(upstreams: &BTreeMap<String, Arc<Upstream>>) -> BTreeMap<TargetKey, Target> {
-    let mut targets = BTreeMap::new();
-    for upstream in upstreams.values() {
-        let Some(check) = upstream
-            .config
-            .check
-            .as_ref()
-            .map(|check| Arc::new(check.clone()))
-        else {
-            continue;
-        };
-        for member in &upstream.members {
-            let target = target(member.address, &check);
-            targets.insert(target.key(), target);
-        }
-    }
-    targets
-}
-
-fn target(address: SocketAddr, check: &Arc<Check>) -> Target {
+/// What is probed for a member at `address`, and the key under which its verdict comes.
+pub(crate) fn target(address: SocketAddr, check: &Arc<Check>) -> (TargetKey, Target) {
     let address = SocketAddr::new(
         check.address.unwrap_or(address.ip()),
         check.port.unwrap_or(address.port()),
     );
-    Target {
+    let target = Target {
         address,
         check: Arc::clone(check),
-    }
-}
-
-/// The key under which a member is probed, if it is.
-pub(crate) fn key(upstream: &Upstream, address: SocketAddr) -> Option<TargetKey> {
-    upstream
-        .config
-        .check
-        .as_ref()
-        .map(|check| target(address, &Arc::new(check.clone())).key())
+    };
+    (target.key(), target)
 }
 
 /// Probes what `upstreams` ask for and applies what is known already.
 pub(crate) fn watch(prober: &Prober, upstreams: &BTreeMap<String, Arc<Upstream>>) {
-    prober.set_targets(targets(upstreams).into_values().collect());
+    let members = upstreams.values().flat_map(|upstream| &upstream.members);
+    let targets: BTreeMap<TargetKey, Target> =
+        members.filter_map(|member| member.probe.clone()).collect();
+    prober.set_targets(targets.into_values().collect());
     apply(&prober.statuses(), upstreams);
 }
 
@@ -64,22 +40,17 @@ pub(crate) fn apply(
     upstreams: &BTreeMap<String, Arc<Upstream>>,
 ) {
     for (name, upstream) in upstreams {
-        let Some(check) = upstream
-            .config
-            .check
-            .as_ref()
-            .map(|check| Arc::new(check.clone()))
-        else {
-            continue;
-        };
         for (index, member) in upstream.members.iter().enumerate() {
-            let Some(status) = statuses.get(&target(member.address, &check).key()) else {
+            let Some((key, target)) = &member.probe else {
+                continue;
+            };
+            let Some(status) = statuses.get(key) else {
                 continue;
             };
             let up = match status.health {
                 Health::Up => true,
                 Health::Down => false,
-                Health::Checking => check.initial == InitialState::Up,
+                Health::Checking => target.check.initial == InitialState::Up,
             };
             if upstream.balancer.set_up(index, up) {
                 let reason = &status.reason;
