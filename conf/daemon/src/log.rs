@@ -14,9 +14,10 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Targets that say too much at `info`.
+/// Targets that say too much at `info`. Pingora reports as errors what a client does (a head that breaks off, a response nobody takes): edge's
+/// own access log has these, and a hostile client could fill this one.
 const QUIET: &str = "hyper=warn,hyper_util=warn,h2=warn,rustls=warn,mio=warn,netlink_proto=warn,\
-                     pingora=warn,pingora_core=warn,pingora_proxy=warn,pingora_http=warn,pingora_pool=warn";
+                     pingora=off,pingora_core=off,pingora_proxy=off,pingora_http=off,pingora_pool=off";
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 8192;
