@@ -133,7 +133,8 @@ mod tests {
         let unready = Belief::NotReady {
             reason: "settling".to_owned(),
         };
-        let cases: [(u8, &Belief, Vec<(&Track, Health)>, u8); 8] = [
+        type Case<'a> = (u8, &'a Belief, Vec<(&'a Track, Health)>, u8);
+        let cases: [Case<'_>; 8] = [
             (250, &Belief::Ready, vec![], 250),
             (250, &Belief::NotAsked, vec![], 250),
             (250, &unready, vec![], 150),

@@ -525,9 +525,9 @@ fn calm(segment: &mut Segment, priorities: &[u8], preempt: Preempt) {
         max_delay: Duration::from_micros(500),
     };
     segment.run(Duration::from_millis(1600), |_| {});
-    for node in 0..priorities.len() {
+    for (node, priority) in priorities.iter().enumerate() {
         if !segment.nodes[node].alive {
-            segment.restart(node, priorities[node], preempt);
+            segment.restart(node, *priority, preempt);
         }
     }
 }

@@ -1,0 +1,269 @@
+//! The binary: exit codes, and two daemons at the two ends of a veth pair in a network namespace of the test's own (no root needed).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "clippy's allowance covers test functions only; the binary and `ip` are started as processes, and waiting polls"
+)]
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const VRRPD: &str = env!("CARGO_BIN_EXE_vrrpd");
+const INSIDE: &str = "WEIR_VRRPD_TEST_INSIDE";
+
+const PLATFORM: &str = r#"
+schema = 1
+name = "cli"
+[network.front]
+cidr = ["10.0.0.0/24"]
+[node.lb1.on]
+front = { interface = "va", addresses = ["10.0.0.5"] }
+[node.lb2.on]
+front = { interface = "vb", addresses = ["10.0.0.6"] }
+[vip.web]
+network = "front"
+addresses = ["10.0.0.100/32"]
+directors = ["lb1", "lb2"]
+vrrp = { id = 51, advert_interval = "100ms" }
+"#;
+
+fn vrrpd(folder: &Path, node: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(VRRPD);
+    command
+        .args(arguments)
+        .args(["--node", node, "-c"])
+        .arg(folder.join("platform.toml"))
+        .arg("--run-dir")
+        .arg(folder.join(node).join("vrrpd"))
+        .arg("--state-dir")
+        .arg(folder.join(node).join("state"))
+        .stdin(Stdio::null());
+    command
+}
+
+fn ask(folder: &Path, node: &str, arguments: &[&str]) -> Output {
+    vrrpd(folder, node, arguments).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < end, "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(folder: &Path, node: &str) -> Daemon {
+        Daemon(vrrpd(folder, node, &[]).spawn().unwrap())
+    }
+
+    fn stop(mut self) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        assert!(
+            self.0.wait().unwrap().success(),
+            "SIGTERM ends it with code 0"
+        );
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn has_vip(interface: &str) -> bool {
+    ip(&format!("addr show dev {interface}")).contains("10.0.0.100/32")
+}
+
+/// Runs `test` again under `unshare`, and `body` there.
+fn in_namespace(test: &str, body: impl FnOnce(&Path)) {
+    if std::env::var_os(INSIDE).is_none() {
+        let status = Command::new("unshare")
+            .args(["--map-root-user", "--user", "--net"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(INSIDE, "1")
+            .status()
+            .expect("this test needs `unshare` (Debian: util-linux)");
+        assert!(
+            status.success(),
+            "{test} failed in its namespace (are user namespaces allowed?)"
+        );
+        return;
+    }
+    ip("link set lo up");
+    ip("link add va type veth peer name vb");
+    for (interface, address) in [("va", "10.0.0.5/24"), ("vb", "10.0.0.6/24")] {
+        // Both ends are in one namespace: packets come in with a source that is an address of this machine.
+        let option = format!("/proc/sys/net/ipv4/conf/{interface}/accept_local");
+        std::fs::write(option, "1").unwrap();
+        ip(&format!("addr add {address} dev {interface}"));
+        ip(&format!("link set {interface} up"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("platform.toml"), PLATFORM).unwrap();
+    body(folder.path());
+}
+
+#[test]
+fn a_bad_file_is_exit_78_and_no_daemon_is_exit_4() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("platform.toml");
+    std::fs::write(&file, PLATFORM.replace("id = 51", "id = 0")).unwrap();
+    let output = ask(folder.path(), "lb1", &["run"]);
+    let text = String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat())
+        .into_owned();
+    assert_eq!(code(&output), 78, "{text}");
+    assert!(
+        text.contains("`vip.web.vrrp.id` is 0, which is out of range"),
+        "{text}"
+    );
+    std::fs::write(&file, PLATFORM).unwrap();
+    assert_eq!(code(&ask(folder.path(), "lb1", &["check"])), 0);
+    for arguments in [&["status"][..], &["failover", "web"], &["drain", "web"]] {
+        let output = ask(folder.path(), "lb1", arguments);
+        assert_eq!(code(&output), 4, "{arguments:?}: {output:?}");
+    }
+    assert_eq!(code(&ask(folder.path(), "lb1", &["no-such-thing"])), 2);
+}
+
+#[test]
+fn the_vip_moves_between_two_daemons() {
+    in_namespace("the_vip_moves_between_two_daemons", |folder| {
+        let second = Daemon::start(folder, "lb2");
+        let mut first = Daemon::start(folder, "lb1");
+        until("lb1 holds the VIP, alone", || {
+            has_vip("va") && !has_vip("vb")
+        });
+
+        let output = ask(folder, "lb1", &["failover", "web"]);
+        assert_eq!(code(&output), 0, "{output:?}");
+        until("lb2 holds the VIP, alone", || {
+            has_vip("vb") && !has_vip("va")
+        });
+        assert_eq!(code(&ask(folder, "lb1", &["undrain", "web"])), 0);
+        until("lb1 has it back", || has_vip("va") && !has_vip("vb"));
+
+        first.0.kill().unwrap();
+        first.0.wait().unwrap();
+        until("lb2 takes over from a dead daemon", || has_vip("vb"));
+        assert!(has_vip("va"), "a killed daemon leaves the address");
+        let output = ask(folder, "lb1", &["cleanup"]);
+        assert_eq!(code(&output), 0, "{output:?}");
+        assert!(!has_vip("va"), "cleanup takes it away");
+        assert_eq!(
+            code(&ask(folder, "lb2", &["cleanup"])),
+            5,
+            "not while it runs"
+        );
+
+        second.stop();
+        assert!(!has_vip("vb"), "a stopped daemon takes its address with it");
+    });
+}
+
+#[test]
+fn a_reload_touches_nothing_that_has_not_changed() {
+    in_namespace("a_reload_touches_nothing_that_has_not_changed", |folder| {
+        let _first = Daemon::start(folder, "lb1");
+        until("lb1 holds the VIP", || has_vip("va"));
+        until("it is ready", || {
+            code(&ask(folder, "lb1", &["status"])) == 0
+        });
+        let router = || {
+            let output = ask(folder, "lb1", &["status", "--json"]);
+            let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            status["data"]["virtual_routers"]["web"].clone()
+        };
+        let before = router();
+        assert_eq!(before["state"], "master");
+        assert_eq!(code(&ask(folder, "lb1", &["reload"])), 0);
+        let file = folder.join("platform.toml");
+        std::fs::write(
+            &file,
+            PLATFORM.replace("id = 51,", "id = 51, priorities = [200, 100],"),
+        )
+        .unwrap();
+        assert_eq!(code(&ask(folder, "lb1", &["reload"])), 0);
+        assert_eq!(router()["priority"], 200);
+        let two = PLATFORM.replace("\"10.0.0.100/32\"", "\"10.0.0.100/32\", \"10.0.0.101/32\"");
+        std::fs::write(&file, &two).unwrap();
+        assert_eq!(code(&ask(folder, "lb1", &["reload"])), 0);
+        until("the second address is there", || {
+            ip("addr show dev va").contains("10.0.0.101/32")
+        });
+        std::fs::write(&file, PLATFORM).unwrap();
+        assert_eq!(code(&ask(folder, "lb1", &["reload"])), 0);
+        until("it is gone again", || {
+            !ip("addr show dev va").contains("10.0.0.101/32")
+        });
+        std::fs::write(&file, PLATFORM.replace("id = 51", "id = 0")).unwrap();
+        assert_eq!(code(&ask(folder, "lb1", &["reload"])), 78);
+        let after = router();
+        assert_eq!(after["state"], "master");
+        assert_eq!(
+            after["counters"]["transitions"],
+            before["counters"]["transitions"]
+        );
+        assert!(has_vip("va"));
+    });
+}
+
+#[test]
+fn a_deleted_vip_is_put_back_and_metrics_tell_the_state() {
+    in_namespace(
+        "a_deleted_vip_is_put_back_and_metrics_tell_the_state",
+        |folder| {
+            let _first = Daemon::start(folder, "lb1");
+            until("lb1 holds the VIP", || has_vip("va"));
+            ip("addr del 10.0.0.100/32 dev va");
+            until("it is put back", || has_vip("va"));
+            let metrics = || {
+                let socket = folder.join("lb1/vrrpd/ro.sock");
+                let output = Command::new("curl")
+                    .args(["-s", "--unix-socket"])
+                    .arg(socket)
+                    .arg("http://vrrpd/metrics")
+                    .output()
+                    .expect("this test needs curl");
+                String::from_utf8(output.stdout).unwrap()
+            };
+            let text = metrics();
+            for line in [
+                "vrrp_state{instance=\"web\",state=\"master\"} 1",
+                "vrrp_state{instance=\"web\",state=\"backup\"} 0",
+                "vrrp_priority{instance=\"web\"} 250",
+                "vrrp_transitions_total{instance=\"web\"} 2",
+                "vrrp_packet_errors_total{instance=\"web\",reason=\"checksum\"} 0",
+                "vrrp_master_down_interval_seconds{instance=\"web\"} 0.302",
+                "vrrp_loop_lag_seconds ",
+                "vrrp_advertisements_sent_total{instance=\"web\"} ",
+            ] {
+                assert!(text.contains(line), "{line} is not in\n{text}");
+            }
+        },
+    );
+}
