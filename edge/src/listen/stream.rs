@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
@@ -184,23 +185,25 @@ impl EdgeStream {
 
     /// Waits until the socket can be read, and reads once.
     async fn receive(&mut self) -> io::Result<()> {
-        let Some(socket) = &self.socket else {
-            return Err(io::ErrorKind::NotConnected.into());
+        poll_fn(|cx| self.poll_receive(cx, SCRATCH)).await
+    }
+
+    /// Reads at most `most` bytes into the inbox, once. By `poll_read`, which takes a read that leaves room for the last one: `try_read`
+    /// would need a second system call per message to learn that nothing more is there.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<()>> {
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        socket.readable().await?;
-        let read = READ.with_borrow_mut(|scratch| {
-            let read = socket.try_read(scratch)?;
-            self.inbox
-                .extend_from_slice(scratch.get(..read).unwrap_or_default());
-            Ok::<usize, io::Error>(read)
-        });
-        match read {
-            Ok(0) => self.eof = true,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
+        let inbox = &mut self.inbox;
+        let read: usize = ready!(READ.with_borrow_mut(|scratch| {
+            let room = most.min(scratch.len());
+            let mut buffer = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
+            ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+            inbox.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok::<usize, io::Error>(buffer.filled().len()))
+        }))?;
+        self.eof = read == 0;
+        Poll::Ready(Ok(()))
     }
 
     /// What was received of a refused head, for the log.
@@ -297,24 +300,8 @@ impl EdgeStream {
 
     /// The message has ended: only the client's close is of interest; what else comes is the next message's.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(socket) = &self.socket else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
         while self.inbox.len() < AHEAD && !self.eof {
-            ready!(socket.poll_read_ready(cx))?;
-            let read = READ.with_borrow_mut(|scratch| {
-                let room = AHEAD.saturating_sub(self.inbox.len()).min(scratch.len());
-                let read = socket.try_read(scratch.get_mut(..room).unwrap_or_default())?;
-                self.inbox
-                    .extend_from_slice(scratch.get(..read).unwrap_or_default());
-                Ok::<usize, io::Error>(read)
-            });
-            match read {
-                Ok(0) => self.eof = true,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+            ready!(self.poll_receive(cx, AHEAD.saturating_sub(self.inbox.len())))?;
         }
         // A client that sent further requests and then closed its half still wants the answers.
         if self.eof && self.inbox.is_empty() {
