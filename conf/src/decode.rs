@@ -350,6 +350,7 @@ fn short(wanted: &str) -> &str {
 
 /// Whom a problem at a key path concerns. Topology concerns everybody; a typo in a site only edge.
 pub(crate) fn tiers_of(path: &str, check_users: &BTreeMap<String, Tiers>) -> Tiers {
+    let path = path.strip_prefix("override.").unwrap_or(path);
     let mut parts = path.split(['.', '[']);
     let (first, second) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
     match (first, second) {

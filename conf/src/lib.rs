@@ -32,3 +32,8 @@ pub use moment::Moment;
 pub use platform::Platform;
 pub use problem::{Problem, Related, Report, Severity, Tier};
 pub use schema::{key_paths, schema};
+
+/// The examples of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
