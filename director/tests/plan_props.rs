@@ -1,5 +1,7 @@
 //! Properties of the plan: it leads to the wanted table, does nothing twice, leaves no gap on the way, and never touches what is foreign.
 
+#![expect(clippy::expect_used, reason = "a test may panic in its helpers too")]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
