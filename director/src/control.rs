@@ -119,7 +119,8 @@ impl Control for DirectorControl {
     }
 
     async fn alive(&self) -> bool {
-        !self.commands.is_closed()
+        // A loop that hangs does not answer, and the watchdog is not fed.
+        self.ask(Command::NotReady).await.is_some()
     }
 
     fn routes(&self) -> Router {

@@ -2,6 +2,8 @@
 //!
 //! One task owns the [`Reconciler`] and the last observation; the control sockets talk to it through a bounded queue. Decides nothing.
 
+mod report;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +14,11 @@ use daemon::intent::{Intent, Target};
 use daemon::plan::Plan;
 use daemon::verdict::Verdicts;
 use daemon::{Exit, Loaded, Refused, clock};
-use probe::{Change, Health, Prober};
+use probe::{Change, Prober};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::apply::{self, Report};
+use crate::apply;
 use crate::intents::{self, Orders};
 use crate::ipvs::Ipvs;
 use crate::marking::Marking;
@@ -320,87 +322,6 @@ impl Driver {
         }
     }
 
-    fn take_report(&mut self, report: &Report) {
-        for step in &report.done {
-            tracing::info!(event = "ipvs.applied", step = %step);
-            // The observation follows, so that the next round needs no dump; if it cannot, the next one looks again.
-            self.stale |= self.observed.table.apply(step).is_err();
-        }
-        for (step, error) in &report.failed {
-            tracing::warn!(event = "ipvs.refused", step = %step, error = %error);
-        }
-        self.stale |= !report.failed.is_empty() || !report.skipped.is_empty();
-        self.failed = report
-            .failed
-            .iter()
-            .take(FAILED_SHOWN)
-            .map(|(_, error)| error.0.clone())
-            .collect();
-        self.metrics.update(|sample| {
-            sample.operations += u64::try_from(report.done.len()).unwrap_or(0);
-            sample.netlink_errors += u64::try_from(report.failed.len()).unwrap_or(0);
-        });
-    }
-
-    fn report_drift(&mut self, drift: &[Step]) {
-        if drift.is_empty() {
-            return;
-        }
-        for step in drift {
-            let step = step.to_string();
-            self.events
-                .emit("ipvs.drift_repaired", json!({ "repair": step }));
-            self.drift.push(step);
-        }
-        let surplus = self.drift.len().saturating_sub(DRIFT_SHOWN);
-        self.drift.drain(..surplus);
-        self.metrics
-            .update(|sample| sample.drift += u64::try_from(drift.len()).unwrap_or(0));
-    }
-
-    fn report_change(&self, change: &Change) {
-        let servers: Vec<String> = self
-            .reconciler
-            .layout()
-            .pools
-            .iter()
-            .flat_map(|pool| {
-                pool.members
-                    .iter()
-                    .filter(|member| member.target().key() == change.key)
-                    .map(|member| format!("{}/{}", pool.id.service, pool.server(member)))
-            })
-            .collect();
-        let event = match (change.status.health, change.status.draining) {
-            (Health::Up, true) => "backend.draining",
-            (Health::Up, false) => "backend.up",
-            (Health::Down, _) => "backend.down",
-            (Health::Checking, _) => return,
-        };
-        self.events.emit(event, json!({ "servers": servers, "reason": change.status.reason, "weight_percent": change.status.weight_percent }));
-    }
-
-    fn publish(&mut self) {
-        let table = match &self.unavailable {
-            None => Ok(&self.observed.table),
-            Some(reason) => Err(reason.as_str()),
-        };
-        let vips = self.reconciler.verdicts(table);
-        self.verdicts.send_if_modified(|verdicts| {
-            if verdicts.vips == vips && verdicts.seq > 0 {
-                return false;
-            }
-            for verdict in &vips {
-                if !verdicts.vips.iter().any(|old| old.vip == verdict.vip && old.state == verdict.state) {
-                    tracing::info!(event = "vip.verdict", vip = verdict.vip, state = ?verdict.state, reason = verdict.reason);
-                }
-            }
-            verdicts.seq += 1;
-            verdicts.vips = vips;
-            true
-        });
-    }
-
     // An asker that went away needs no answer: the results of `send` are of no interest.
     async fn command(&mut self, command: Command) {
         match command {
@@ -488,20 +409,28 @@ impl Driver {
             );
         }
         let plan = self.plan(new);
-        self.reconciler.handle_platform(Arc::clone(&new.platform));
+        let old = Arc::clone(self.reconciler.platform());
+        let failed_before = !self.failed.is_empty();
+        self.take_platform(Arc::clone(&new.platform)).await;
+        let Some(first) = self.failed.first().filter(|_| !failed_before).cloned() else {
+            return Ok(plan);
+        };
+        tracing::warn!(
+            reason = first,
+            "the kernel refuses a part of the new file: going back to the one before"
+        );
+        self.take_platform(old).await;
+        Err(Refused::new(
+            Exit::Failed,
+            format!("the kernel refused a part of it: {first}; the file before stays in force"),
+        ))
+    }
+
+    async fn take_platform(&mut self, platform: Arc<conf::Platform>) {
+        self.reconciler.handle_platform(platform);
         self.prober.set_targets(self.reconciler.layout().targets());
         self.sysctl_due = Moment::ZERO;
         self.tick().await;
-        if let Some(first) = self.failed.first() {
-            return Err(Refused::new(
-                Exit::Failed,
-                format!(
-                    "the file is in force, but the kernel refused a part of it: {first}; it is tried again every {}",
-                    self.reconciler.platform().director.reconcile_interval
-                ),
-            ));
-        }
-        Ok(plan)
     }
 
     fn check_intent(&self, target: &Target) -> Result<(), Refused> {

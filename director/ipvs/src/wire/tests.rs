@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::{DestinationEntry, Info, Persistence, Protocol, ServiceEntry, ServiceFlags};
 
 const FULL: &str = include_str!("../../tests/fixtures/genl-full.txt");
 const MIXED: &str = include_str!("../../tests/fixtures/genl-daemon-mixed.txt");

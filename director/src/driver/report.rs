@@ -1,0 +1,91 @@
+//! SHELL: what the loop tells others: log lines, events, metrics, and the verdicts for vrrpd.
+
+use probe::{Change, Health};
+use serde_json::json;
+
+use super::{DRIFT_SHOWN, Driver, FAILED_SHOWN};
+use crate::apply::Report;
+use crate::table::Step;
+
+impl Driver {
+    pub(super) fn take_report(&mut self, report: &Report) {
+        for step in &report.done {
+            tracing::info!(event = "ipvs.applied", step = %step);
+            // The observation follows, so that the next round needs no dump; if it cannot, the next one looks again.
+            self.stale |= self.observed.table.apply(step).is_err();
+        }
+        for (step, error) in &report.failed {
+            tracing::warn!(event = "ipvs.refused", step = %step, error = %error);
+        }
+        self.stale |= !report.failed.is_empty() || !report.skipped.is_empty();
+        self.failed = report
+            .failed
+            .iter()
+            .take(FAILED_SHOWN)
+            .map(|(_, error)| error.0.clone())
+            .collect();
+        self.metrics.update(|sample| {
+            sample.operations += u64::try_from(report.done.len()).unwrap_or(0);
+            sample.netlink_errors += u64::try_from(report.failed.len()).unwrap_or(0);
+        });
+    }
+
+    pub(super) fn report_drift(&mut self, drift: &[Step]) {
+        if drift.is_empty() {
+            return;
+        }
+        for step in drift {
+            let step = step.to_string();
+            self.events
+                .emit("ipvs.drift_repaired", json!({ "repair": step }));
+            self.drift.push(step);
+        }
+        let surplus = self.drift.len().saturating_sub(DRIFT_SHOWN);
+        self.drift.drain(..surplus);
+        self.metrics
+            .update(|sample| sample.drift += u64::try_from(drift.len()).unwrap_or(0));
+    }
+
+    pub(super) fn report_change(&self, change: &Change) {
+        let servers: Vec<String> = self
+            .reconciler
+            .layout()
+            .pools
+            .iter()
+            .flat_map(|pool| {
+                pool.members
+                    .iter()
+                    .filter(|member| member.target().key() == change.key)
+                    .map(|member| format!("{}/{}", pool.id.service, pool.server(member)))
+            })
+            .collect();
+        let event = match (change.status.health, change.status.draining) {
+            (Health::Up, true) => "backend.draining",
+            (Health::Up, false) => "backend.up",
+            (Health::Down, _) => "backend.down",
+            (Health::Checking, _) => return,
+        };
+        self.events.emit(event, json!({ "servers": servers, "reason": change.status.reason, "weight_percent": change.status.weight_percent }));
+    }
+
+    pub(super) fn publish(&mut self) {
+        let table = match &self.unavailable {
+            None => Ok(&self.observed.table),
+            Some(reason) => Err(reason.as_str()),
+        };
+        let vips = self.reconciler.verdicts(table);
+        self.verdicts.send_if_modified(|verdicts| {
+            if verdicts.vips == vips && verdicts.seq > 0 {
+                return false;
+            }
+            for verdict in &vips {
+                if !verdicts.vips.iter().any(|old| old.vip == verdict.vip && old.state == verdict.state) {
+                    tracing::info!(event = "vip.verdict", vip = verdict.vip, state = ?verdict.state, reason = verdict.reason);
+                }
+            }
+            verdicts.seq += 1;
+            verdicts.vips = vips;
+            true
+        });
+    }
+}
