@@ -13,9 +13,10 @@ use daemon::verdict::Verdicts;
 use probe::{Health, Prober, Target, TargetKey};
 use tokio::sync::watch;
 
+use crate::event::Standing;
 use crate::gate::{Belief, Gate};
 use crate::mailbox::Mailbox;
-use crate::plan::{Key, Share, Wanted, share};
+use crate::plan::{Key, Share, Wanted, restarts, share};
 use crate::standing::{Facts, Judgement, judge};
 
 /// The desk.
@@ -70,15 +71,20 @@ impl Desk {
 
     /// Goes over to another platform; what stays the same is not touched.
     pub(crate) fn set_platform(&mut self, platform: Arc<Platform>, node: String, now: Moment) {
-        self.share = share(&platform, &node);
+        let before = std::mem::replace(&mut self.share, share(&platform, &node));
         self.platform = platform;
         self.node = node;
-        self.gates
-            .retain(|key, _| self.share.routers.contains_key(key));
-        self.started
-            .retain(|key| self.share.routers.contains_key(key));
-        self.judged
-            .retain(|key, _| self.share.routers.contains_key(key));
+        let routers = &self.share.routers;
+        self.gates.retain(|key, _| routers.contains_key(key));
+        self.judged.retain(|key, _| routers.contains_key(key));
+        // A router with another identity on the wire begins anew, and leaves nothing to adopt.
+        self.started.retain(|key| {
+            let (old, new) = (before.routers.get(key), routers.get(key));
+            old.zip(new).is_some_and(|(old, new)| !restarts(old, new))
+        });
+        if let Some(found) = &mut self.found {
+            found.retain(|key, _| self.started.contains(key));
+        }
         for (key, wanted) in &self.share.routers {
             self.gates
                 .entry(key.clone())
@@ -90,16 +96,12 @@ impl Desk {
         self.set_intents(&intents);
         let routers = self.share.routers.clone();
         self.routers.send_replace(routers.clone());
-        // The standings travel with the routers, so that none begins with another priority than it should have.
-        self.judge(now);
-        let standings: BTreeMap<_, _> = self
-            .judged
-            .iter()
-            .map(|(key, (_, judgement))| (key.clone(), judgement.standing))
-            .collect();
+        // They travel together, so that no router begins with another priority than it should have, and no start is lost.
+        let (standings, starts) = self.decide(now);
         self.mailbox.post(|inbox| {
             inbox.routers = Some(routers);
             inbox.standings.extend(standings);
+            inbox.starts.extend(starts);
         });
     }
 
@@ -160,8 +162,19 @@ impl Desk {
             .collect()
     }
 
-    /// Asks the cores, and posts what has changed. Under a hold only starts are posted: an engineer is at work.
+    /// Asks the cores, and posts what has changed.
     pub(crate) fn judge(&mut self, now: Moment) {
+        let (standings, starts) = self.decide(now);
+        if !standings.is_empty() || !starts.is_empty() {
+            self.mailbox.post(|inbox| {
+                inbox.standings.extend(standings);
+                inbox.starts.extend(starts);
+            });
+        }
+    }
+
+    /// What the protocol thread does not know yet. Under a hold only new routers are told: an engineer is at work.
+    fn decide(&mut self, now: Moment) -> (BTreeMap<Key, Standing>, BTreeMap<Key, bool>) {
         let statuses = self.prober.statuses();
         let mut standings = BTreeMap::new();
         let mut starts = BTreeMap::new();
@@ -199,12 +212,7 @@ impl Desk {
                 starts.insert(key.clone(), found.get(key).copied().unwrap_or(false));
             }
         }
-        if !standings.is_empty() || !starts.is_empty() {
-            self.mailbox.post(|inbox| {
-                inbox.standings.extend(standings);
-                inbox.starts.extend(starts);
-            });
-        }
+        (standings, starts)
     }
 
     /// When something changes without anything being heard.

@@ -57,9 +57,12 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
             changed = wires.desired.changed() => if changed.is_err() {
                 return Ok(());
             },
-            changed = wires.routers.changed() => if changed.is_err() {
-                return Ok(());
-            },
+            changed = wires.routers.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                look = true;
+            }
             event = watch.next() => {
                 let event = event?;
                 look = true;
@@ -71,7 +74,7 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
             () = retry => keeper.compare_again(),
         }
         let routers = wires.routers.borrow_and_update().clone();
-        if look {
+        if look && view.is_complete() {
             tell(&wires, &view, &routers);
         }
         let desired = wires.desired.borrow_and_update().clone();

@@ -266,8 +266,10 @@ impl Router {
     }
 
     /// Takes a new configuration in place; whatever can go on goes on. The virtual router id stays: another id is another router.
-    pub fn reconfigure(&mut self, config: Config, now: Moment) {
-        let moved = config.addresses != self.config.addresses
+    /// `moved`: something else about the addresses has changed, such as a prefix length.
+    pub fn reconfigure(&mut self, config: Config, moved: bool, now: Moment) {
+        let moved = moved
+            || config.addresses != self.config.addresses
             || config.unadvertised != self.config.unadvertised;
         let interval = config.interval != self.config.interval;
         self.config = config;

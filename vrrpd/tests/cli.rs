@@ -8,8 +8,11 @@
     reason = "clippy's allowance covers test functions only; the binary and `ip` are started as processes, and waiting polls"
 )]
 
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const VRRPD: &str = env!("CARGO_BIN_EXE_vrrpd");
@@ -58,6 +61,47 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < end, "not within 20 s: {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Stands in for the local director: says `state` of the VIP, as long as it is one.
+#[derive(Clone)]
+struct Director(Arc<Mutex<Option<&'static str>>>);
+
+impl Director {
+    fn start(folder: &Path, node: &str, state: &'static str) -> Director {
+        let director = Director(Arc::new(Mutex::new(Some(state))));
+        let socket = folder.join(node).join("director");
+        std::fs::create_dir_all(&socket).unwrap();
+        let listener = UnixListener::bind(socket.join("ro.sock")).unwrap();
+        let speaker = director.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                // It has gone away, or a test that is over has.
+                let _ = speaker.speak(stream.unwrap());
+            }
+        });
+        director
+    }
+
+    fn says(&self, state: Option<&'static str>) {
+        *self.0.lock().unwrap() = state;
+    }
+
+    fn speak(&self, mut stream: UnixStream) -> std::io::Result<()> {
+        let _ = stream.read(&mut [0; 1024])?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")?;
+        loop {
+            let state = *self.0.lock().unwrap();
+            let Some(state) = state else {
+                return Ok(());
+            };
+            let line = serde_json::json!({
+                "seq": 1, "vips": [{ "vip": "web", "state": state, "reason": "the test says so" }],
+            });
+            stream.write_all(format!("{line}\n").as_bytes())?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -266,4 +310,52 @@ fn a_deleted_vip_is_put_back_and_metrics_tell_the_state() {
             }
         },
     );
+}
+
+#[test]
+fn the_director_decides_who_is_fit_but_never_leaves_the_vip_nowhere() {
+    let test = "the_director_decides_who_is_fit_but_never_leaves_the_vip_nowhere";
+    in_namespace(test, |folder| {
+        let service = r#"
+[virtual_service.web]
+vips = ["web"]
+ports = [80]
+forward = "dr"
+scheduler = "rr"
+real_servers = [{ address = "10.0.0.11" }]
+check = { kind = "tcp" }
+"#;
+        let file = folder.join("platform.toml");
+        std::fs::write(&file, format!("{PLATFORM}{service}")).unwrap();
+        let directors = ["lb1", "lb2"].map(|node| Director::start(folder, node, "ready"));
+        let _daemons = ["lb1", "lb2"].map(|node| Daemon::start(folder, node));
+        let holder = |interface: &str| {
+            let other = if interface == "va" { "vb" } else { "va" };
+            has_vip(interface) && !has_vip(other)
+        };
+        until("lb1 holds the VIP", || holder("va"));
+        directors[0].says(Some("not_ready"));
+        until("a director that is not ready lowers the priority", || {
+            holder("vb")
+        });
+        directors[0].says(Some("ready"));
+        until("and raises it again", || holder("va"));
+        directors[0].says(Some("table_missing"));
+        until("without a table lb1 leaves it to lb2", || holder("vb"));
+        directors[1].says(Some("table_missing"));
+        until("with no table anywhere somebody still holds it", || {
+            has_vip("va") != has_vip("vb")
+        });
+        directors[0].says(Some("ready"));
+        until("whoever can do the work gets it", || holder("va"));
+        directors[0].says(None);
+        let told = || {
+            let output = ask(folder, "lb1", &["status", "--json"]);
+            String::from_utf8(output.stdout).unwrap()
+        };
+        until("the silence is told", || {
+            told().contains("the local director does not answer")
+        });
+        assert!(holder("va"), "the last word of a dead director holds");
+    });
 }

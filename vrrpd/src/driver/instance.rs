@@ -127,8 +127,10 @@ impl Instance {
         if wanted == self.wanted {
             return;
         }
+        let moved = wanted.held != self.wanted.held;
         self.wanted = wanted;
-        self.router.reconfigure(self.wanted.config.clone(), now);
+        let config = self.wanted.config.clone();
+        self.router.reconfigure(config, moved, now);
         self.handle_interface(now, shared);
         self.act(shared);
     }

@@ -573,7 +573,7 @@ fn the_startup_delay_keeps_silent() {
 fn a_reconfigured_master_goes_on() {
     let (mut router, since) = master(100);
     let next = router.poll_timeout().unwrap();
-    router.reconfigure(config(Preempt::Never), since);
+    router.reconfigure(config(Preempt::Never), false, since);
     assert_eq!(
         (router.state(), short(&drain(&mut router)).as_str()),
         (UP, ""),
@@ -584,7 +584,7 @@ fn a_reconfigured_master_goes_on() {
         addresses: vec![VIP, OWN],
         ..config(AT_ONCE)
     };
-    router.reconfigure(moved, since + Duration::from_millis(10));
+    router.reconfigure(moved, false, since + Duration::from_millis(10));
     assert_eq!(
         (router.state(), short(&drain(&mut router)).as_str()),
         (PENDING, "add, advert 100")
