@@ -1,5 +1,7 @@
 //! SHELL: what the loop tells others: log lines, events, metrics, and the verdicts for vrrpd.
 
+use std::collections::BTreeSet;
+
 use probe::{Change, Health};
 use serde_json::json;
 
@@ -34,12 +36,17 @@ impl Driver {
         if drift.is_empty() {
             return;
         }
-        for step in drift {
-            let step = step.to_string();
-            self.events
-                .emit("ipvs.drift_repaired", json!({ "repair": step }));
-            self.drift.push(step);
-        }
+        let repairs: Vec<String> = drift
+            .iter()
+            .take(DRIFT_SHOWN)
+            .map(ToString::to_string)
+            .collect();
+        // One event, however much it is: somebody may have emptied a table of thousands.
+        self.events.emit(
+            "ipvs.drift_repaired",
+            json!({ "count": drift.len(), "repairs": repairs }),
+        );
+        self.drift.extend(repairs);
         let surplus = self.drift.len().saturating_sub(DRIFT_SHOWN);
         self.drift.drain(..surplus);
         self.metrics
@@ -47,16 +54,18 @@ impl Driver {
     }
 
     pub(super) fn report_change(&self, change: &Change) {
-        let servers: Vec<String> = self
+        // One target may stand for many ports.
+        let servers: BTreeSet<String> = self
             .reconciler
             .layout()
             .pools
             .iter()
             .flat_map(|pool| {
-                pool.members
+                let concerned = pool
+                    .members
                     .iter()
-                    .filter(|member| member.target().key() == change.key)
-                    .map(|member| format!("{}/{}", pool.id.service, pool.server(member)))
+                    .filter(|member| member.target().key() == change.key);
+                concerned.map(|member| format!("{}/{}", pool.id.service, member.address))
             })
             .collect();
         let event = match (change.status.health, change.status.draining) {
