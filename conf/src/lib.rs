@@ -4,7 +4,7 @@
 //! files --load--> tree of values with spans --decode--> raw --resolve--> Platform --rules--> problems
 //! ```
 //!
-//! [`load`] reads a file and what it includes; [`Report::platform_for`] gives a daemon its platform unless a problem concerns its own tier.
+//! [`load()`] reads a file and what it includes; [`Report::platform_for`] gives a daemon its platform unless a problem concerns its own tier.
 
 #![forbid(unsafe_code)]
 

@@ -8,12 +8,13 @@ mod failover;
 mod layer4;
 mod layer7;
 mod settings;
+mod site;
 mod topology;
 
 use std::collections::BTreeMap;
 
 pub(crate) use layer4::{directors_of, forward_word};
-pub(crate) use layer7::host_pattern;
+pub(crate) use site::host_pattern;
 
 use crate::codes::{self, Code};
 use crate::decode::{At, Element, Named};

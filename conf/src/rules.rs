@@ -1,9 +1,10 @@
 //! CORE: what concerns several elements or tiers at once, judged over the resolved platform.
 //!
 //! That one file knows all three tiers is what lets these mistakes be found before anything runs. Each function is one rule; the texts
-//! in [`crate::codes`] say why.
+//! in [`mod@crate::codes`] say why.
 
 mod carried;
+mod edge;
 mod failover;
 mod layer4;
 mod layer7;

@@ -12,7 +12,7 @@ table! {
         required {
             /// The group whose nodes bind it.
             group: String,
-            /// ":80", "10.0.0.100:80" or "[2001:db8::1]:80".
+            /// ":80", "10.0.0.100:80" or `"[2001:db8::1]:80"`.
             bind: Vec<At<String>>,
         }
         optional {
