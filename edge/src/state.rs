@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use crate::observe::stats::RouteStats;
 use crate::rewrite::{EditError, Edits};
 use crate::route::{Router, RouterError};
+use crate::trust::TrustError;
 use crate::upstream::{Resolved, Upstream};
 
 /// Snapshots that some request or the state still holds: old ones that never end would be a leak.
@@ -62,6 +63,17 @@ pub(crate) enum BuildError {
     /// A regular expression.
     #[error(transparent)]
     Router(#[from] RouterError),
+    /// The certificates that an upstream trusts.
+    #[error("{place}: the `ca` of upstream `{upstream}`")]
+    Trust {
+        /// The upstream's name.
+        upstream: String,
+        /// Where it is declared.
+        place: conf::platform::Place,
+        /// Why.
+        #[source]
+        source: TrustError,
+    },
     /// A header field.
     #[error("{place}: a header field of this route is malformed")]
     Edit {
@@ -95,22 +107,21 @@ impl Snapshot {
     ) -> Result<Snapshot, BuildError> {
         let platform = &from.platform;
         let router = Router::compile(platform, from.node)?;
-        let upstreams: BTreeMap<String, Arc<Upstream>> = platform
-            .upstreams
-            .iter()
-            .map(|(name, config)| {
-                let before = previous.and_then(|previous| previous.upstreams.get(name));
-                (
-                    name.clone(),
-                    Arc::new(Upstream::build(
-                        config,
-                        from.resolved,
-                        from.intents,
-                        before.map(Arc::as_ref),
-                    )),
-                )
-            })
-            .collect();
+        let mut upstreams: BTreeMap<String, Arc<Upstream>> = BTreeMap::new();
+        for (name, config) in &platform.upstreams {
+            let before = previous
+                .and_then(|previous| previous.upstreams.get(name))
+                .map(Arc::as_ref);
+            let upstream =
+                Upstream::build(config, from.resolved, from.intents, before).map_err(|source| {
+                    BuildError::Trust {
+                        upstream: name.clone(),
+                        place: config.place.clone(),
+                        source,
+                    }
+                })?;
+            upstreams.insert(name.clone(), Arc::new(upstream));
+        }
         let counted: BTreeMap<&str, &Arc<RouteStats>> = previous
             .iter()
             .flat_map(|previous| previous.routes.iter().flatten())

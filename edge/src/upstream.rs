@@ -6,7 +6,7 @@
 pub(crate) mod health;
 pub(crate) mod names;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,10 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use conf::platform::{self, InitialState, ServerAddress};
 use daemon::intent::{Intent, Want};
 use pingora_core::protocols::ALPN;
+use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
 use probe::{Target, TargetKey};
 
 use crate::balance::{Balancer, Peer};
+use crate::trust::{self, TrustError};
 
 /// What names resolve to: `host:port` to addresses. A name without entry has not resolved yet.
 pub(crate) type Resolved = BTreeMap<String, Vec<SocketAddr>>;
@@ -74,6 +76,8 @@ pub(crate) struct Upstream {
     pub(crate) unresolved: Vec<String>,
     /// Idle connections made under other settings are not used.
     group_key: u64,
+    /// Whom TLS trusts, if not the system's certificates.
+    ca: Option<Arc<CaType>>,
 }
 
 impl Upstream {
@@ -83,7 +87,9 @@ impl Upstream {
         resolved: &Resolved,
         intents: &[Intent],
         previous: Option<&Upstream>,
-    ) -> Upstream {
+    ) -> Result<Upstream, TrustError> {
+        let file = config.tls.as_ref().and_then(|tls| tls.ca.as_deref());
+        let ca = file.map(trust::read).transpose()?;
         let (members, unresolved) = members(config, resolved, intents, previous);
         let peers: Vec<Peer> = members
             .iter()
@@ -96,10 +102,14 @@ impl Upstream {
             Some(previous) => previous.balancer.renewed(peers, config.passive),
             None => Balancer::new(peers, config.passive),
         };
+        let known: BTreeSet<&str> = previous
+            .iter()
+            .flat_map(|previous| &previous.members)
+            .map(|member| member.id.as_str())
+            .collect();
         for (index, member) in members.iter().enumerate() {
             balancer.set_drained(index, member.drained);
-            let known = previous
-                .is_some_and(|previous| previous.members.iter().any(|old| old.id == member.id));
+            let known = known.contains(member.id.as_str());
             let starts_down = config
                 .check
                 .as_ref()
@@ -110,13 +120,14 @@ impl Upstream {
                 balancer.set_up(index, !starts_down);
             }
         }
-        Upstream {
+        Ok(Upstream {
             balancer,
             members,
             unresolved,
-            group_key: group_key(config),
+            group_key: group_key(config, ca.as_deref()),
+            ca,
             config: config.clone(),
-        }
+        })
     }
 
     /// A peer for Pingora, with every timeout set: all of its own defaults are "none".
@@ -131,12 +142,13 @@ impl Upstream {
         options.read_timeout = Some(timeouts.read.as_duration());
         options.idle_timeout = Some(self.config.keepalive_timeout.as_duration());
         options.alpn = ALPN::H1;
+        options.ca.clone_from(&self.ca);
         peer
     }
 }
 
 /// Connections may be shared between requests only while this is the same.
-fn group_key(config: &platform::Upstream) -> u64 {
+fn group_key(config: &platform::Upstream, ca: Option<&CaType>) -> u64 {
     let mut hasher = DefaultHasher::new();
     config.name.hash(&mut hasher);
     config
@@ -144,6 +156,9 @@ fn group_key(config: &platform::Upstream) -> u64 {
         .as_ref()
         .map(|tls| (&tls.server_name, &tls.ca))
         .hash(&mut hasher);
+    for certificate in ca.into_iter().flatten() {
+        certificate.borrow_raw_cert().hash(&mut hasher);
+    }
     hasher.finish()
 }
 

@@ -1,0 +1,93 @@
+//! SHELL: whom an upstream's TLS trusts: reads its `ca` file.
+//!
+//! Pingora builds its trust store from these certificates at each connect; a file that it could not use is refused when it is read.
+
+use std::sync::Arc;
+
+use pingora_core::protocols::tls::CaType;
+use pingora_core::tls::{CertificateDer, RootCertStore};
+use pingora_core::utils::tls::{WrappedX509, parse_x509};
+
+use crate::pem::{self, PemError};
+
+/// A `ca` file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrustError {
+    /// It cannot be read.
+    #[error("failed to read {file}")]
+    Read {
+        /// The file.
+        file: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not PEM.
+    #[error("{file} cannot be used")]
+    Pem {
+        /// The file.
+        file: String,
+        /// Why.
+        #[source]
+        source: PemError,
+    },
+    /// A certificate in it is none.
+    #[error("{file}: certificate {number} is malformed: {reason}")]
+    Certificate {
+        /// The file.
+        file: String,
+        /// Counted from 1.
+        number: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The certificates of `file`, for Pingora.
+pub(crate) fn read(file: &str) -> Result<Arc<CaType>, TrustError> {
+    let text = std::fs::read_to_string(file).map_err(|source| TrustError::Read {
+        file: file.to_owned(),
+        source,
+    })?;
+    let certificates = pem::certificates(&text).map_err(|source| TrustError::Pem {
+        file: file.to_owned(),
+        source,
+    })?;
+    let mut store = RootCertStore::empty();
+    let mut trusted = Vec::with_capacity(certificates.len());
+    for (index, der) in certificates.into_iter().enumerate() {
+        // Pingora parses without asking whether it can.
+        store
+            .add(CertificateDer::from(der.clone()))
+            .map_err(|error| TrustError::Certificate {
+                file: file.to_owned(),
+                number: index + 1,
+                reason: error.to_string(),
+            })?;
+        trusted.push(WrappedX509::new(der, parse_x509));
+    }
+    Ok(trusted.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_a_certificate_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem").display().to_string();
+        assert!(matches!(read(&file), Err(TrustError::Read { .. })));
+        std::fs::write(&file, "no certificate").unwrap();
+        assert!(matches!(read(&file), Err(TrustError::Pem { .. })));
+        std::fs::write(
+            &file,
+            "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n",
+        )
+        .unwrap();
+        assert!(matches!(
+            read(&file),
+            Err(TrustError::Certificate { number: 1, .. })
+        ));
+    }
+}
