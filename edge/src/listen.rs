@@ -167,12 +167,17 @@ impl Workers {
         &self,
         wanted: &BTreeMap<SocketAddr, String>,
     ) -> Result<Prepared, ListenError> {
-        let mut opened = Vec::new();
+        let mut opened: Vec<(String, Bound)> = Vec::new();
         for (address, listener) in wanted
             .iter()
             .filter(|(address, _)| !self.fronts.contains_key(address))
         {
-            match socket::open(*address, self.threads.len()) {
+            let own = self
+                .fronts
+                .keys()
+                .chain(opened.iter().map(|(_, bound)| &bound.address));
+            let alone = !own.into_iter().any(|own| own.port() == address.port());
+            match socket::open(*address, self.threads.len(), alone) {
                 Ok(bound) => opened.push((listener.clone(), bound)),
                 Err(error) if socket::is_optional(*address, &error) => {
                     tracing::warn!(listener, %address, "this kernel has no IPv6: the listener serves IPv4 only");

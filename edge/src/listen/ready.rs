@@ -50,7 +50,7 @@ impl Endpoint {
             .iter()
             .filter(|address| !self.bound.contains_key(address))
         {
-            let mut bound = socket::open(*address, 1)?;
+            let mut bound = socket::open(*address, 1, true)?;
             opened.extend(bound.shards.pop().map(|listener| (*address, listener)));
         }
         self.allow.store(Arc::new(AllowList::of(platform, node)));

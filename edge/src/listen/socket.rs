@@ -57,13 +57,17 @@ pub(crate) fn is_optional(address: SocketAddr, error: &BindError) -> bool {
         )
 }
 
-/// Opens `shards` listening sockets on `address`, or none.
-pub(crate) fn open(address: SocketAddr, shards: usize) -> Result<Bound, BindError> {
+/// Opens `shards` listening sockets on `address`, or none. `alone`: no socket of this process has the port, on whatever address.
+pub(crate) fn open(address: SocketAddr, shards: usize, alone: bool) -> Result<Bound, BindError> {
     let failed = |source: io::Error| BindError {
         address,
         hint: hint(&source),
         source,
     };
+    // With SO_REUSEPORT the kernel would let a second edge of the same user take half of the connections, and nobody would see it.
+    if alone {
+        bind(address, false).map_err(failed)?;
+    }
     let mut sockets = Vec::with_capacity(shards);
     let mut actual = address;
     for _ in 0..shards.max(1) {
@@ -79,20 +83,7 @@ pub(crate) fn open(address: SocketAddr, shards: usize) -> Result<Bound, BindErro
 }
 
 fn shard(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    // A virtual IP is bound before this node holds it, and on real servers of DR even though it lies on `lo`.
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-        socket.set_freebind_v6(true)?;
-    } else {
-        socket.set_freebind_v4(true)?;
-    }
+    let socket = bind(address, true)?;
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
@@ -100,8 +91,26 @@ fn shard(address: SocketAddr) -> io::Result<Socket> {
         .with_retries(KEEPALIVE_RETRIES);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    // A virtual IP is bound before this node holds it, and on real servers of DR even though it lies on `lo`.
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    } else {
+        socket.set_freebind_v4(true)?;
+    }
+    socket.bind(&address.into())?;
     Ok(socket)
 }
 
@@ -119,7 +128,7 @@ mod tests {
 
     #[test]
     fn shards_share_a_port_and_a_stranger_keeps_it() {
-        let bound = open("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let bound = open("127.0.0.1:0".parse().unwrap(), 3, true).unwrap();
         assert_eq!(bound.shards.len(), 3);
         assert!(
             bound
@@ -129,13 +138,18 @@ mod tests {
         );
 
         let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
-        let error = open(stranger.local_addr().unwrap(), 1).unwrap_err();
+        let error = open(stranger.local_addr().unwrap(), 1, true).unwrap_err();
         assert!(error.to_string().contains("ss -ltnp"), "{error}");
+        let error = open(bound.address, 1, true).unwrap_err();
+        assert!(
+            error.to_string().contains("ss -ltnp"),
+            "another edge: {error}"
+        );
     }
 
     #[test]
     fn an_address_that_is_not_here_yet_can_be_bound() {
-        let bound = open("192.0.2.77:0".parse().unwrap(), 1).unwrap();
+        let bound = open("192.0.2.77:0".parse().unwrap(), 1, true).unwrap();
         assert_eq!(bound.address.ip().to_string(), "192.0.2.77");
     }
 
