@@ -146,6 +146,22 @@ impl Report {
         }
     }
 
+    /// Failures that none of the windows excuses. A window runs from the moment at which a part went away to the moment at which that was
+    /// noticed: whoever began before its end and was not done at its beginning may have been on the dead part.
+    pub fn unexcused(&self, windows: &[(Duration, Duration)]) -> Report {
+        let excused = |record: &Record| {
+            windows
+                .iter()
+                .any(|(from, to)| record.begun <= *to && record.ended >= *from)
+        };
+        let records = self
+            .failures()
+            .filter(|(record, _)| !excused(record))
+            .map(|(record, _)| record.clone())
+            .collect();
+        Report { records }
+    }
+
     /// The longest time without a good answer between two good ones.
     pub fn longest_gap(&self) -> Duration {
         let mut ends: Vec<Duration> = self
@@ -520,6 +536,14 @@ mod tests {
             report.by_app(),
             BTreeMap::from([("app1".to_owned(), 2), ("app2".to_owned(), 1)])
         );
+        let window = |from, to| (Duration::from_millis(from), Duration::from_millis(to));
+        assert_eq!(report.unexcused(&[window(15, 22)]).failed(), 1);
+        assert_eq!(report.unexcused(&[window(15, 30)]).failed(), 0);
+        assert_eq!(report.unexcused(&[window(240, 260)]).failed(), 1);
+        let window = |from, to| (Duration::from_millis(from), Duration::from_millis(to));
+        assert_eq!(report.unexcused(&[window(15, 22)]).failed(), 1);
+        assert_eq!(report.unexcused(&[window(15, 30)]).failed(), 0);
+        assert_eq!(report.unexcused(&[window(251, 260)]).failed(), 2);
         assert_eq!(
             report
                 .begun_in(Duration::from_millis(20), Duration::from_millis(40))

@@ -53,6 +53,15 @@ pub fn in_uml() -> bool {
     std::env::var_os("WEIR_IN_UML").is_some()
 }
 
+/// A rate of requests that the kernel at hand can carry beside everything else that runs on it.
+pub fn rate(requests_per_second: u32) -> u32 {
+    if in_uml() {
+        requests_per_second.min(50)
+    } else {
+        requests_per_second
+    }
+}
+
 /// Fails with a sentence that says what to do where the kernel has no IPVS.
 pub fn need_ipvs() {
     assert!(

@@ -224,9 +224,26 @@ impl Picture {
         )
     }
 
+    /// Whether the VIP is at `director` for its neighbours too: on its interface, and in the router's neighbour table.
+    pub fn serves(&self, director: &str) -> bool {
+        let link = self
+            .node(director)
+            .sh("ip", &["-o", "link", "show", "dev", "eth0"]);
+        let mut words = link.split_whitespace();
+        let mac = words.find(|word| *word == "link/ether").and(words.next());
+        let neighbour = self.node("router").sh("ip", &["neighbour", "show", VIP]);
+        self.node(director).has_address("eth0", VIP)
+            && mac.is_some_and(|mac| neighbour.contains(mac))
+    }
+
+    /// Whether `director` serves the VIP and the other one does not have it.
+    pub fn serves_alone(&self, director: &str) -> bool {
+        self.masters() == [director] && self.serves(director)
+    }
+
     /// A load from all client addresses to the VIP.
     pub fn load(&self, rate: u32, per_connection: u32) -> Load {
-        Load::start(self.node("client"), plan(rate, per_connection))
+        Load::start(self.node("client"), plan(crate::rate(rate), per_connection))
     }
 }
 

@@ -57,60 +57,64 @@ fn weight(picture: &Picture, director: &str, edge_address: &str) -> u32 {
         .unwrap_or_default()
 }
 
+/// Waits until `director` serves the VIP, and says when.
+fn moved_to(picture: &Picture, load: &Load, director: &str, alone: bool) -> Duration {
+    let what = format!("{director} serves the VIP");
+    wait::until(&what, Duration::from_secs(15), || {
+        picture.serves(director) && (!alone || picture.serves_alone(director))
+    });
+    load.now()
+}
+
+#[track_caller]
+fn assert_only_excused(load: Load, windows: &[(Duration, Duration)]) {
+    let report = load.stop();
+    let text = report.causes_in_words();
+    println!("{} requests, failures: {text}", report.requests());
+    let unexcused = report.unexcused(windows);
+    assert_eq!(
+        unexcused.failed(),
+        0,
+        "{:?} beside {windows:?}",
+        unexcused.records
+    );
+}
+
 #[test]
 fn a_killed_director_hands_over_to_the_other_one() {
     let (mut picture, load) = under_load();
     let master = picture.master();
+    let killed = load.now();
     picture.daemon(master, Kind::Vrrpd).kill();
     picture.daemon(master, Kind::Director).kill();
-    let other = other_director(master);
-    // The killed one leaves the address on its interface: takeover is the other one's having it.
-    let took = wait::until(
-        "the other director has the VIP",
-        Duration::from_secs(5),
-        || picture.masters().contains(&other),
-    );
-    println!("takeover after {took:?}");
+    // The killed one leaves the address on its interface, so for a while both have it.
+    let taken = moved_to(&picture, &load, other_director(master), false);
     assert_all_good_from_now_on(&load, "after the takeover");
 
+    let back = load.now();
     for kind in [Kind::Director, Kind::Vrrpd] {
         let daemon = picture.daemon(master, kind);
         daemon.spawn();
         daemon.wait_ready();
     }
-    wait::until(
-        "the preferred director has the VIP again, alone",
-        Duration::from_secs(10),
-        || picture.masters() == [master],
-    );
+    let settled = moved_to(&picture, &load, master, true);
     assert_all_good_from_now_on(&load, "after its return");
-    let report = load.stop();
-    println!(
-        "{} requests, failures: {}",
-        report.requests(),
-        report.causes_in_words()
-    );
+    assert_only_excused(load, &[(killed, taken), (back, settled)]);
 }
 
 #[test]
 fn a_director_whose_link_goes_down_hands_over_and_takes_back() {
     let (picture, load) = under_load();
     let master = picture.master();
-    let other = other_director(master);
+    let pulled = load.now();
     picture.lab.set_cable(master, "eth0", false);
-    wait::until(
-        "the other director has the VIP",
-        Duration::from_secs(5),
-        || picture.masters().contains(&other),
-    );
+    let taken = moved_to(&picture, &load, other_director(master), false);
     assert_all_good_from_now_on(&load, "after the takeover");
+    let back = load.now();
     picture.lab.set_cable(master, "eth0", true);
-    wait::until(
-        "the preferred director has the VIP again, alone",
-        Duration::from_secs(15),
-        || picture.masters() == [master],
-    );
+    let settled = moved_to(&picture, &load, master, true);
     assert_all_good_from_now_on(&load, "after its return");
+    assert_only_excused(load, &[(pulled, taken), (back, settled)]);
 }
 
 #[test]
@@ -173,8 +177,12 @@ fn a_dead_application_server_costs_no_request() {
         picture.kill_app(app);
         assert_all_good_from_now_on(&load, "idempotent requests are retried elsewhere");
         picture.start_app(app);
+        let back = load.now();
         wait::until("it gets requests again", Duration::from_secs(20), || {
-            picture.origins[app].seen().by_peer.values().sum::<u64>() > 20
+            load.so_far()
+                .begun_in(back, Duration::MAX)
+                .by_app()
+                .contains_key(app)
         });
     }
     assert_eq!(load.stop().causes(), BTreeMap::new());

@@ -70,8 +70,12 @@ fn a_dead_application_server_costs_no_idempotent_request() {
         picture.kill_app(app);
         more(&load, 300);
         picture.start_app(app);
+        let back = load.now();
         wait::until("it gets requests again", Duration::from_secs(20), || {
-            picture.origins[app].seen().by_peer.values().sum::<u64>() > 20
+            load.so_far()
+                .begun_in(back, Duration::MAX)
+                .by_app()
+                .contains_key(app)
         });
     }
     assert_eq!(load.stop().causes(), BTreeMap::new());

@@ -194,29 +194,30 @@ fn status_shows_the_table_that_ipvsadm_shows() {
 fn from_status(status: &Value) -> ipvs::Table {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let destination = |server: &Value| ipvs::Destination {
+        address: text(&server["address"]),
+        forward: match server["forward"].as_str() {
+            Some("dr") => "Route".to_owned(),
+            Some("nat") => "Masq".to_owned(),
+            other => other.unwrap_or_default().to_owned(),
+        },
+        weight: server["weight"]
+            .as_u64()
+            .and_then(|weight| weight.try_into().ok())
+            .unwrap_or_default(),
+    };
+    let service = |service: &Value| {
+        let mut destinations: Vec<_> = list(&service["destinations"])
+            .iter()
+            .map(destination)
+            .collect();
+        destinations.sort();
+        let settings = text(&service["settings"]);
+        let scheduler = settings.split(' ').next().unwrap_or_default().to_owned();
+        (text(&service["service"]), (scheduler, destinations))
+    };
     list(&status["data"]["services"])
         .iter()
-        .map(|service| {
-            let mut destinations: Vec<ipvs::Destination> = list(&service["real_servers"])
-                .iter()
-                .map(|server| ipvs::Destination {
-                    address: text(&server["address"]),
-                    forward: match server["forward"].as_str() {
-                        Some("dr") => "Route".to_owned(),
-                        Some("nat") => "Masq".to_owned(),
-                        other => other.unwrap_or_default().to_owned(),
-                    },
-                    weight: server["weight"]
-                        .as_u64()
-                        .and_then(|weight| weight.try_into().ok())
-                        .unwrap_or_default(),
-                })
-                .collect();
-            destinations.sort();
-            (
-                text(&service["service"]),
-                (text(&service["scheduler"]), destinations),
-            )
-        })
+        .map(service)
         .collect()
 }

@@ -59,7 +59,7 @@ Weir demo: deploy/examples/demo.toml on the kernel {} {place}
             "  {phase:<25}{:>8} {:>6} {:>8}  {master:<6} {:>9} {:>11}",
             report.requests(),
             report.failed(),
-            format!("{} ms", report.longest_gap().as_millis()),
+            gap(report),
             shares(&report.by_proxy(), &["192.168.1.11", "192.168.1.12"]),
             shares(&report.by_app(), &APPS),
         );
@@ -118,6 +118,14 @@ Weir demo: deploy/examples/demo.toml on the kernel {} {place}
         );
         println!("demo: {kept} passed, {broken} failed");
     }
+}
+
+/// The longest time without a good answer; nothing where there was none at all.
+fn gap(report: &Report) -> String {
+    if report.failed() == report.requests() {
+        return "-".to_owned();
+    }
+    format!("{} ms", report.longest_gap().as_millis())
 }
 
 fn shares(counts: &std::collections::BTreeMap<String, usize>, names: &[&str]) -> String {
