@@ -69,15 +69,33 @@ const SETTINGS: &[(&str, Tiers, Find)] = &[
             })
             .collect()
     }),
-    ("tls of an upstream", Tiers::LAYER7, |judge| {
+    ("tls.ca of an upstream", Tiers::LAYER7, |judge| {
         let upstreams = judge
             .raw
             .upstream
             .iter()
             .flat_map(|upstreams| upstreams.0.values());
         upstreams
-            .filter_map(|upstream| upstream.raw.tls.as_ref().map(|tls| tls.span))
+            .filter_map(|upstream| upstream.raw.tls.as_ref()?.ca.as_ref().map(|ca| ca.span))
             .collect()
+    }),
+    ("quorum of a virtual service", Tiers::LAYER4, |judge| {
+        let services = judge
+            .raw
+            .virtual_service
+            .iter()
+            .flat_map(|services| services.0.values());
+        services
+            .filter_map(|service| service.raw.quorum.as_ref().map(|quorum| quorum.span))
+            .collect()
+    }),
+    ("a secret", Tiers::LAYER7, |judge| {
+        let secrets = judge
+            .raw
+            .secret
+            .iter()
+            .flat_map(|secrets| secrets.0.values());
+        secrets.map(|secret| secret.name).collect()
     }),
     ("vrrpd.allow_hooks", Tiers::FAILOVER, |judge| {
         let vrrpd = judge
