@@ -71,7 +71,7 @@ impl Control for VrrpControl {
         let plan = {
             let mut desk = lock(&self.desk);
             if desk.is_held() {
-                let reason = "an operator holds this daemon: `vrrpd undrain this` or the end of the hold comes first";
+                let reason = "an operator holds this daemon: `vrrpd unhold` or the end of the hold comes first";
                 return Err(Refused::new(Exit::Refused, reason));
             }
             let plan = difference(desk.share(), &share(&new.platform, &new.node));

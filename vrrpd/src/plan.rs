@@ -213,13 +213,11 @@ pub fn difference(old: &Share, new: &Share) -> Plan {
                 step(PlanAction::Add, key, detail, false);
             }
             Some(before) if before != wanted => {
-                let changes = changes(before, wanted);
-                step(
-                    PlanAction::Change,
-                    key,
-                    changes.join(", "),
-                    restarts(before, wanted),
-                );
+                let changes = changes(before, wanted).join(", ");
+                // An address that goes takes its connections with it.
+                let goes = before.held.iter().any(|held| !wanted.held.contains(held));
+                let disruptive = goes || restarts(before, wanted);
+                step(PlanAction::Change, key, changes, disruptive);
             }
             Some(_) => {}
         }
@@ -304,4 +302,134 @@ fn order(old: &Share, new: &Share) -> Vec<String> {
         }
     }
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const BASE: &str = r#"
+schema = 1
+name = "t"
+[network.front]
+cidr = ["10.0.0.0/24", "2001:db8::/64"]
+[network.inside]
+cidr = ["10.1.0.0/24"]
+[node.lb1.on]
+front = { interface = "eth0", addresses = ["10.0.0.5", "2001:db8::5"] }
+inside = { interface = "eth1", addresses = ["10.1.0.5"] }
+[node.lb2.on]
+front = { interface = "bond0.100", addresses = ["10.0.0.6", "2001:db8::6"] }
+inside = { interface = "eth1", addresses = ["10.1.0.6"] }
+[vip.web]
+network = "front"
+addresses = ["10.0.0.100/32", "2001:db8::100/128"]
+directors = ["lb1", "lb2"]
+vrrp = { id = 51, advert_interval = "100ms" }
+[vip.mail]
+network = "inside"
+addresses = ["10.1.0.100/32"]
+directors = ["lb2"]
+vrrp = { id = 52 }
+"#;
+
+    fn share_of(node: &str, text: &str) -> Share {
+        let report = conf::load_with(Path::new("p.toml"), &|_| Ok(text.to_owned()));
+        assert!(!report.has_errors(), "{:#?}", report.problems);
+        share(&report.platform, node)
+    }
+
+    fn lines(plan: &Plan) -> Vec<String> {
+        let line = |step: &PlanStep| {
+            format!(
+                "{:?} {}: {}, {}",
+                step.action, step.what, step.detail, step.disruptive
+            )
+        };
+        plan.steps.iter().map(line).collect()
+    }
+
+    #[test]
+    fn each_node_runs_its_own_share() {
+        let first = share_of("lb1", BASE);
+        let names: Vec<String> = first.routers.keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["web"]);
+        let web = first.routers.values().next().unwrap();
+        assert_eq!(
+            (web.interface.as_str(), web.priority, web.config.interval),
+            ("eth0", 250, 10)
+        );
+        assert_eq!(web.config.addresses, [Ipv4Addr::new(10, 0, 0, 100)]);
+        assert_eq!(web.own, [Ipv4Addr::new(10, 0, 0, 5)]);
+        assert!(web.config.has_peers && !web.gated);
+        assert_eq!(
+            first.warnings.len(),
+            1,
+            "IPv6 is not moved, and that is said: {:?}",
+            first.warnings
+        );
+
+        let second = share_of("lb2", BASE);
+        let peers: Vec<bool> = second
+            .routers
+            .values()
+            .map(|wanted| wanted.config.has_peers)
+            .collect();
+        assert_eq!(peers, [false, true], "mail has no other director");
+        let web = second.routers.values().next_back().unwrap();
+        assert_eq!((web.interface.as_str(), web.priority), ("bond0.100", 240));
+        assert_eq!(share_of("nobody", BASE), Share::default());
+    }
+
+    #[test]
+    fn a_plan_names_what_changes_and_what_is_disruptive() {
+        let old = share_of("lb2", BASE);
+        assert!(difference(&old, &old).is_empty());
+        let cases = [
+            (
+                "id = 52",
+                "id = 53",
+                "Change virtual router mail: id 52 -> 53, true",
+            ),
+            (
+                "advert_interval = \"100ms\"",
+                "advert_interval = \"1s\"",
+                "Change virtual router web: advert interval 100 ms -> 1000 ms, false",
+            ),
+            (
+                "10.1.0.100/32",
+                "10.1.0.101/32",
+                "Change virtual router mail: addresses [10.1.0.100] -> [10.1.0.101], true",
+            ),
+            (
+                "[vip.mail]",
+                "[vip.post]",
+                "Add virtual router post: id 52 on eth1, priority 250, false",
+            ),
+        ];
+        for (from, to, line) in cases {
+            let plan = difference(&old, &share_of("lb2", &BASE.replace(from, to)));
+            assert_eq!(
+                lines(&plan).first().map(String::as_str),
+                Some(line),
+                "{from} -> {to}"
+            );
+        }
+        let renamed = difference(
+            &old,
+            &share_of("lb2", &BASE.replace("[vip.mail]", "[vip.post]")),
+        );
+        assert_eq!(
+            lines(&renamed).last().unwrap(),
+            "Remove virtual router mail: id 52 on eth1, true"
+        );
+        let moved = difference(&old, &share_of("lb2", &BASE.replace("id = 51", "id = 60")));
+        assert_eq!(
+            moved.order.len(),
+            1,
+            "a new id needs an order across directors: {moved:?}"
+        );
+    }
 }
