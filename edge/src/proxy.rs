@@ -246,6 +246,8 @@ impl ProxyHttp for EdgeProxy {
             if let Some(conn) = &ctx.conn {
                 conn.raw.store(true, Ordering::Release);
             }
+            // As in nginx, only the server's silence ends a tunnel: a client that listens owes nothing.
+            session.set_read_timeout(None);
         }
         if !response.status.is_informational() || code == 101 {
             ctx.status = code;
@@ -261,6 +263,7 @@ impl ProxyHttp for EdgeProxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         ctx.failed_with = Some(failure::status(&error));
+        ctx.failed_why = Some(failure::note(&error, false, false));
         let decision = self.failed(session, ctx, Failure::Connect);
         ctx.end_attempt(0);
         error.set_retry(decision == Decision::Retry);
@@ -284,6 +287,7 @@ impl ProxyHttp for EdgeProxy {
             return error;
         }
         ctx.failed_with = Some(failure::status(&error));
+        ctx.failed_why = Some(failure::note(&error, false, false));
         let responded = session.response_written().is_some();
         let decision = self.failed(session, ctx, failure::kind(&error, reused && !responded));
         if !responded {
@@ -301,13 +305,16 @@ impl ProxyHttp for EdgeProxy {
     ) -> FailToProxy {
         let refused = ctx.conn.as_ref().and_then(|conn| conn.refused());
         let code = refused.unwrap_or_else(|| failure::status(error));
-        if ctx.note.is_empty() {
-            ctx.note = failure::note(
-                error,
-                refused.is_some(),
-                session.response_written().is_some(),
-            );
-        }
+        let responded = session.response_written().is_some();
+        let why = match ctx.failed_why.take() {
+            Some(why) if !responded && refused.is_none() && !failure::is_downstream(error) => why,
+            _ => failure::note(error, refused.is_some(), responded),
+        };
+        ctx.note = match (why.is_empty(), ctx.note.is_empty()) {
+            (_, true) => why,
+            (true, false) => std::mem::take(&mut ctx.note),
+            (false, false) => Cow::Owned(format!("{why}; {}", ctx.note)),
+        };
         session.set_keepalive(None);
         if let Some(written) = session.response_written() {
             ctx.status = written.status.as_u16();

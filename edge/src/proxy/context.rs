@@ -94,6 +94,8 @@ pub(crate) struct Context {
     pub(crate) attempts: Vec<Attempt>,
     /// The status to answer with if no further attempt is made.
     pub(crate) failed_with: Option<u16>,
+    /// And why the last attempt failed.
+    pub(crate) failed_why: Option<Cow<'static, str>>,
     /// Request body bytes seen.
     pub(crate) body: u64,
     /// The status sent to the client, as far as known.
@@ -118,6 +120,7 @@ impl Context {
             first: None,
             attempts: Vec::new(),
             failed_with: None,
+            failed_why: None,
             body: 0,
             status: 0,
             note: Cow::Borrowed(""),

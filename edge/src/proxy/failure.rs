@@ -13,6 +13,11 @@ pub(super) fn is_upstream(error: &Error) -> bool {
     *error.esource() == ErrorSource::Upstream && !matches!(error.etype(), ErrorType::HTTPStatus(_))
 }
 
+/// Whether the client is to blame, or has gone.
+pub(super) fn is_downstream(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Downstream
+}
+
 /// How an attempt failed that had its connection. `reused`: a kept-alive one, and not a byte of the response had come.
 pub(super) fn kind(error: &Error, reused: bool) -> Failure {
     // Pingora marks so what happens when the server's idle timeout meets our request.

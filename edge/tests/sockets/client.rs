@@ -138,6 +138,17 @@ impl Client {
         bytes
     }
 
+    /// Whether for so long nothing comes and nothing is closed.
+    pub(crate) fn is_silent(&mut self, time: std::time::Duration) -> bool {
+        self.stream.get_ref().set_read_timeout(Some(time)).unwrap();
+        let result = self.stream.read(&mut [0]);
+        self.stream
+            .get_ref()
+            .set_read_timeout(Some(PATIENCE))
+            .unwrap();
+        result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Whether the server closes now; false if bytes come.
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.stream.read(&mut [0]) {

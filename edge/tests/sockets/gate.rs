@@ -137,6 +137,18 @@ fn a_malformed_or_stalled_body_is_answered() {
 }
 
 #[test]
+fn a_silent_websocket_is_not_a_stalled_body() {
+    let origin = Origin::start("a");
+    let edge = edge(&origin, "body_timeout = \"200ms\"\n");
+    let mut client = Client::connect(&edge.front());
+    client.send("GET /upgrade HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n");
+    assert_eq!(client.response().status, 101);
+    assert!(client.is_silent(std::time::Duration::from_millis(600)));
+    client.send("still here");
+    assert_eq!(client.raw(10), b"still here");
+}
+
+#[test]
 fn connections_beyond_the_limit_are_shed_and_the_rest_served() {
     let origin = Origin::start("a");
     let edge = edge(&origin, "connections = 2\n");

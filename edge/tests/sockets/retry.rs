@@ -48,7 +48,10 @@ fn what_was_sent_is_repeated_only_if_the_method_allows_it() {
     client.send("POST /die HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody");
     assert_eq!(client.response().status, 502);
     assert_eq!(one.requests() + two.requests(), 3, "a POST once");
-    edge.logged(&["POST /die", "retry_denied=non_idempotent"]);
+    edge.logged(&[
+        "POST /die",
+        "closed the connection; retry_denied=non_idempotent",
+    ]);
 }
 
 #[test]
