@@ -83,7 +83,6 @@ codes! {
     SYNC_GROUP = "E0309": "Connection synchronisation is sent to a multicast group.";
     DIRECTOR_WITHOUT_READINESS = "E0324": "Directors ask for edge's readiness over the network of `[edge] readiness`, where edge admits their addresses; so each of them must be attached to it.";
     UNKNOWN_CHECK = "E0501": "No check has this name. Named checks are declared as `[check.NAME]`.";
-    TIMEOUT_OVER_INTERVAL = "E0502": "A check that is still waiting when the next one is due would overlap with it, and the time to detection would not be what `fall` and `interval` say.";
     ZERO_TIME = "E0503": "A time of zero has no meaning for this key.";
     CHECK_OPTION_MISSING = "E0504": "This kind of check cannot be done without the option.";
     FOREIGN_OPTION = "E0505": "The option belongs to another kind of check and would be ignored.";
@@ -156,5 +155,6 @@ codes! {
     LISTENER_WITHOUT_SITE = "W0404": "Requests on this listener find no site and get 404.";
     ALL_SERVERS_DRAINED = "W0405": "A weight of 0 takes no requests; an upstream whose servers all have it serves none.";
     UNUSED_CHECK = "W0501": "Nothing refers to the check. Perhaps a name was changed in one place only.";
+    TIMEOUT_OVER_INTERVAL = "W0502": "A check that is still waiting when the next one is due delays it: with a silent target the time to detection is `fall` times the timeout, not `fall` times the interval.";
     NOT_CARRIED_OUT = "W0901": "The format has this setting and its value is checked, but the daemons of this version do not act on it.";
 }
