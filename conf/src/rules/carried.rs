@@ -69,16 +69,6 @@ const SETTINGS: &[(&str, Tiers, Find)] = &[
             })
             .collect()
     }),
-    ("tls.ca of an upstream", Tiers::LAYER7, |judge| {
-        let upstreams = judge
-            .raw
-            .upstream
-            .iter()
-            .flat_map(|upstreams| upstreams.0.values());
-        upstreams
-            .filter_map(|upstream| upstream.raw.tls.as_ref()?.ca.as_ref().map(|ca| ca.span))
-            .collect()
-    }),
     ("quorum of a virtual service", Tiers::LAYER4, |judge| {
         let services = judge
             .raw
