@@ -22,8 +22,8 @@ pub(crate) fn render_status(data: &Value, out: &mut String) {
             "listener {:<14} {:<24} {:>8} open {:>10} accepted",
             word(&listener["listener"]),
             word(&listener["address"]),
-            listener["connections"],
-            listener["accepted"]
+            count(&listener["connections"]),
+            count(&listener["accepted"])
         );
     }
     for upstream in list(&data["upstreams"]) {
@@ -47,9 +47,9 @@ pub(crate) fn render_status(data: &Value, out: &mut String) {
                 "  {:<28} {:<8} weight {:<5} {:>5} now {:>10} requests {:>6} failed",
                 word(&server["server"]),
                 word(&server["state"]),
-                server["weight"],
-                server["in_flight"],
-                server["requests"],
+                count(&server["weight"]),
+                count(&server["in_flight"]),
+                count(&server["requests"]),
                 failed
             );
         }
@@ -60,10 +60,15 @@ pub(crate) fn render_status(data: &Value, out: &mut String) {
             "route {:<34} -> {:<16} {:>10} requests {:>6} 5xx",
             word(&route["route"]),
             word(&route["upstream"]),
-            route["requests"],
-            route["status_5xx"]
+            count(&route["requests"]),
+            count(&route["status_5xx"])
         );
     }
+}
+
+/// A count; a JSON value by itself does not heed a column's width.
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
 }
 
 fn list(value: &Value) -> &[Value] {
