@@ -1,8 +1,8 @@
 //! CORE: the platform, the verdicts of the checks and the operator's intents become the table that we want.
 //!
 //! [`layout()`] says what the file asks for on this node: pools of real servers, each with the kernel services it serves. [`desired()`] gives each
-//! real server its weight. When too few are healthy the last good set is kept (panic): never are all removed, and what every director sees
-//! alike changes nothing that a client could notice.
+//! real server its weight. When too few are healthy all are used (panic): never are all removed, and checks that are wrong for every server
+//! take nothing away.
 
 mod layout;
 mod weigh;
@@ -25,8 +25,8 @@ pub struct Memory {
     /// The weight of each destination when it was last known: as found in the kernel at start, then as its checks said. Believed while
     /// it is not checked (at start, or because its check changed).
     pub adopted: BTreeMap<(ServiceKey, DestinationKey), u32>,
-    /// Per pool, the weights of the last time when enough were healthy.
-    pub last_good: BTreeMap<PoolId, BTreeMap<DestinationKey, u32>>,
+    /// Pools in which enough real servers were healthy once.
+    pub served: BTreeSet<PoolId>,
 }
 
 /// What is known when the weights are decided.
@@ -108,35 +108,31 @@ fn forward(pool: &Pool, member: &Member) -> Forward {
 }
 
 impl Memory {
-    /// Remembers the weights of the pools that are in good order, and forgets those that are gone.
+    /// Remembers what was decided for the pools of the layout, and forgets the others.
     pub fn learn(&mut self, layout: &Layout, wanted: &Wanted) {
+        let mut adopted = BTreeMap::new();
+        let mut served = BTreeSet::new();
         for (pool, decision) in layout.pools.iter().zip(&wanted.pools) {
             for service in &pool.services {
                 for (member, chosen) in pool.members.iter().zip(&decision.members) {
-                    if chosen.health != Health::Checking {
-                        let key = DestinationKey {
-                            address: member.address,
-                            port: member.destination_port(service),
-                        };
-                        self.adopted
-                            .insert((service.service.key, key), chosen.weight.get());
-                    }
+                    let address = DestinationKey {
+                        address: member.address,
+                        port: member.destination_port(service),
+                    };
+                    let key = (service.service.key, address);
+                    let weight = if chosen.health == Health::Checking {
+                        self.adopted.get(&key).copied()
+                    } else {
+                        Some(chosen.weight.get())
+                    };
+                    adopted.extend(weight.map(|weight| (key, weight)));
                 }
             }
-        }
-        let mut last_good = BTreeMap::new();
-        for pool in &wanted.pools {
-            let known = self.last_good.remove(&pool.id);
-            let good = if pool.is_good() {
-                Some(pool.weights())
-            } else {
-                known
-            };
-            if let Some(good) = good {
-                last_good.insert(pool.id.clone(), good);
+            if decision.is_good() || self.served.contains(&pool.id) {
+                served.insert(pool.id.clone());
             }
         }
-        self.last_good = last_good;
+        *self = Self { adopted, served };
     }
 }
 

@@ -292,7 +292,14 @@ impl Reconciler {
 
     /// A VIP is settled for good once every real server behind it was checked: later failures concern all directors alike.
     fn settle(&mut self) {
-        for (vip, services) in &self.layout.vips {
+        let unsettled = self
+            .layout
+            .vips
+            .iter()
+            .filter(|(vip, _)| !self.settled.contains(*vip));
+        let mut settled = Vec::new();
+        for (vip, services) in unsettled {
+            let services: BTreeSet<&ServiceKey> = services.iter().collect();
             let mut pools = self.layout.pools.iter().filter(|pool| {
                 pool.services
                     .iter()
@@ -301,11 +308,12 @@ impl Reconciler {
             if pools.all(|pool| {
                 pool.members
                     .iter()
-                    .all(|member| is_checked(self.statuses.get(&member.target().key())))
+                    .all(|member| is_checked(self.statuses.get(&member.key)))
             }) {
-                self.settled.insert(vip.clone());
+                settled.push(vip.clone());
             }
         }
+        self.settled.extend(settled);
     }
 }
 

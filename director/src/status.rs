@@ -101,7 +101,7 @@ fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
     for (pool, decision) in pairs(reconciler) {
         if decision.panic {
             let text = format!(
-                "{} port {}: {} of {} real servers are healthy, too few; the last good set is kept",
+                "{} port {}: {} of {} real servers are healthy, too few; all of them are used, whatever their checks say",
                 pool.id.service, pool.id.port, decision.serving, decision.eligible
             );
             warnings.push(text);
@@ -183,7 +183,7 @@ fn destination_data(
         .get(&(key, address))
         .copied()
         .unwrap_or_default();
-    let status = reconciler.statuses().get(&member.target().key());
+    let status = reconciler.statuses().get(&member.key);
     json!({
         "address": address.to_string(),
         "node": member.node,

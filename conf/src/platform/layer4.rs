@@ -122,7 +122,7 @@ pub struct ServicePolicy {
     pub drain_timeout: Interval,
     /// Healthy weight (in percent of the file's) from which the service counts as ready. Default: one server is enough (0 %).
     pub quorum: Percent,
-    /// Below this share of healthy servers the last good set is kept (panic mode). Default 0 %: only when none is left.
+    /// Below this share of healthy servers all of them are used (panic mode). Default 0 %: only when none is left.
     pub floor: Percent,
 }
 

@@ -72,7 +72,7 @@ table! {
             drain_timeout: Interval,
             /// Healthy share of the weight from which the service is ready. Default 0%: one server is enough.
             quorum: Percent,
-            /// Below this share of healthy servers the last good set is kept. Default 0%.
+            /// Below this share of healthy servers all of them are used. Default 0%.
             floor: Percent,
         }
     }

@@ -13,7 +13,7 @@ use ipvs_netlink::{
     DestinationKey, Family, Forward, Persistence, Protocol, Service, ServiceFlags, ServiceKey,
     Tunnel,
 };
-use probe::Target;
+use probe::{Target, TargetKey};
 
 use crate::marks::{Marked, Marks};
 
@@ -77,6 +77,8 @@ pub struct Member {
     pub checked: SocketAddr,
     /// How it is checked.
     pub check: Arc<Check>,
+    /// The identity of what is probed.
+    pub key: TargetKey,
 }
 
 impl Pool {
@@ -322,14 +324,21 @@ fn members(
     let check = Arc::new(service.check.clone());
     let mut members: Vec<Member> = chosen
         .into_iter()
-        .map(|server| Member {
-            node: server.node.clone(),
-            address: server.address,
-            port: server.port,
-            weight: server.weight.get(),
-            local: server.node.as_deref() == Some(node),
-            checked: checked_address(platform, &service.check, server, ports),
-            check: Arc::clone(&check),
+        .map(|server| {
+            let target = Target {
+                address: checked_address(platform, &service.check, server, ports),
+                check: Arc::clone(&check),
+            };
+            Member {
+                node: server.node.clone(),
+                address: server.address,
+                port: server.port,
+                weight: server.weight.get(),
+                local: server.node.as_deref() == Some(node),
+                key: target.key(),
+                checked: target.address,
+                check: target.check,
+            }
         })
         .collect();
     members.sort_by_key(|member| (member.address, member.port));

@@ -89,10 +89,7 @@ impl Bench {
 
     fn decide(&mut self, a: Status, b: Status) -> Wanted {
         let members = &self.layout.pools[0].members;
-        let statuses = BTreeMap::from([
-            (members[0].target().key(), a),
-            (members[1].target().key(), b),
-        ]);
+        let statuses = BTreeMap::from([(members[0].key.clone(), a), (members[1].key.clone(), b)]);
         let wanted = desired(
             &self.layout,
             View {
@@ -156,22 +153,33 @@ fn verdicts_become_weights() {
 }
 
 #[test]
-fn when_all_fail_the_last_good_set_is_kept() {
+fn when_all_fail_all_are_used_whoever_failed_first() {
     let mut bench = Bench::new("");
     assert_eq!(bench.weights(Up, Up), [Some(2), Some(4)]);
     assert_eq!(bench.weights(Down, Down), [Some(2), Some(4)]);
     assert_eq!(bench.weights(Down, Up), [Some(0), Some(4)]);
     assert_eq!(
         bench.weights(Down, Down),
-        [Some(0), Some(4)],
-        "the last one that was good"
+        [Some(2), Some(4)],
+        "one after the other is no different from both at once"
     );
     assert_eq!(
         bench.weights(Down, Checking),
         [Some(0), Some(4)],
-        "a new check does not end it"
+        "whose check is new is believed until it answers"
     );
     assert_eq!(bench.weights(Up, Down), [Some(2), Some(0)]);
+}
+
+#[test]
+fn one_that_was_removed_long_ago_is_used_too_when_all_fail() {
+    let mut bench = Bench::new("remove_after = \"1m\"");
+    bench.now = Moment::ZERO + Duration::from_secs(60);
+    assert_eq!(bench.weights(Down, Up), [None, Some(4)]);
+    let wanted = bench.decide(status(Down), status(Down));
+    assert_eq!(shown(&wanted), [Some(2), Some(4)]);
+    let reason = &wanted.pools[0].members[0].reason;
+    assert!(reason.contains("too few are healthy"), "{reason}");
 }
 
 #[test]
@@ -181,6 +189,60 @@ fn the_floor_keeps_a_set_that_would_be_too_small() {
     let wanted = bench.decide(status(Up), status(Down));
     assert!(wanted.pools[0].panic);
     assert_eq!(shown(&wanted), [Some(2), Some(4)]);
+}
+
+#[test]
+fn who_leaves_by_itself_or_by_order_is_no_failure() {
+    let leaving = || Status {
+        draining: true,
+        ..status(Up)
+    };
+    let mut bench = Bench::new("floor = \"60%\"");
+    let wanted = bench.decide(leaving(), status(Up));
+    assert_eq!(
+        (shown(&wanted), wanted.pools[0].panic),
+        ([Some(0), Some(4)], false),
+        "a drained edge is not called back by the floor"
+    );
+    assert_eq!(
+        shown(&bench.decide(leaving(), status(Down))),
+        [Some(2), Some(4)],
+        "it is alive, and nobody else is known to be"
+    );
+    assert_eq!(
+        shown(&bench.decide(leaving(), leaving())),
+        [Some(2), Some(4)]
+    );
+
+    let mut bench = Bench::new("");
+    assert_eq!(bench.weights(Up, Up), [Some(2), Some(4)]);
+    let none = Want::Weight { weight: 0 };
+    bench.orders = Orders::new(&[intent("a", none.clone()), intent("b", none)]);
+    let wanted = bench.decide(status(Up), status(Down));
+    assert_eq!(
+        (shown(&wanted), wanted.pools[0].panic),
+        ([Some(0), Some(0)], false),
+        "weight 0 is the operator's word"
+    );
+}
+
+#[test]
+fn what_left_the_file_is_forgotten() {
+    let mut bench = Bench::new("");
+    assert_eq!(bench.weights(Up, Up), [Some(2), Some(4)]);
+    assert_eq!(bench.memory.adopted.len(), 2);
+    bench.layout.pools[0].members.remove(0);
+    let wanted = desired(
+        &bench.layout,
+        View {
+            statuses: &BTreeMap::new(),
+            orders: &bench.orders,
+            memory: &bench.memory,
+            now: bench.now,
+        },
+    );
+    bench.memory.learn(&bench.layout, &wanted);
+    assert_eq!(bench.memory.adopted.len(), 1);
 }
 
 #[test]
@@ -202,7 +264,7 @@ fn a_dead_server_is_removed_after_its_time_or_at_once() {
 
     let mut bench = Bench::new("on_failure = \"remove\"");
     assert_eq!(bench.weights(Up, Down), [Some(2), None]);
-    assert_eq!(bench.weights(Down, Down), [Some(2), Some(0)], "never all");
+    assert_eq!(bench.weights(Down, Down), [Some(2), Some(4)], "never all");
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! CORE: the weight of each real server of a pool.
 
-use std::collections::BTreeMap;
-
 use conf::Moment;
 use conf::platform::{InitialState, OnFailure};
 use ipvs_netlink::DestinationKey;
@@ -17,11 +15,11 @@ pub struct PoolDecision {
     pub id: PoolId,
     /// One per member, in their order.
     pub members: Vec<Decision>,
-    /// Whether too few are healthy and the last good set is kept.
+    /// Whether too few are healthy, so that all are used.
     pub panic: bool,
     /// Real servers that take connections because they are healthy, or believed to be.
     pub serving: usize,
-    /// Real servers that the operator left in service.
+    /// Real servers that should take connections: neither the operator nor they themselves took them out.
     pub eligible: usize,
     /// When a decision changes by itself.
     pub next: Option<Moment>,
@@ -62,16 +60,9 @@ impl ServerWeight {
 }
 
 impl PoolDecision {
-    /// Whether this set is worth to be kept when the next ones fail.
+    /// Whether it served by its checks, so that a later failure of all is news.
     pub(super) fn is_good(&self) -> bool {
         !self.panic && self.serving > 0
-    }
-
-    pub(super) fn weights(&self) -> BTreeMap<DestinationKey, u32> {
-        self.members
-            .iter()
-            .map(|member| (member.server, member.weight.get()))
-            .collect()
     }
 }
 
@@ -92,27 +83,46 @@ enum Class {
     Disabled,
 }
 
+/// A real server before the pool is looked at as a whole.
+struct Judged {
+    class: Class,
+    /// What it gets when it takes its full share: the file's weight, or the operator's.
+    full: u32,
+    chosen: Decision,
+}
+
+impl Judged {
+    fn serves(&self) -> bool {
+        matches!(self.class, Class::Serving(weight) if weight > 0)
+    }
+
+    /// Whether it counts when the healthy ones are compared with all.
+    fn is_eligible(&self) -> bool {
+        self.full > 0
+            && matches!(
+                self.class,
+                Class::Serving(_) | Class::Waiting | Class::Failed(_)
+            )
+    }
+}
+
 pub(super) fn weigh(pool: &Pool, view: View<'_>) -> PoolDecision {
-    let classed: Vec<(Class, Decision)> = pool
+    let judged: Vec<Judged> = pool
         .members
         .iter()
-        .map(|member| class(pool, member, view))
+        .map(|member| judge(pool, member, view))
         .collect();
-    let eligible = classed
-        .iter()
-        .filter(|(class, _)| !matches!(class, Class::Drained | Class::Disabled))
-        .count();
-    let serving = classed
-        .iter()
-        .filter(|(class, _)| matches!(class, Class::Serving(weight) if *weight > 0))
-        .count();
-    let waiting = classed.iter().any(|(class, _)| *class == Class::Waiting);
-    let known = view.memory.last_good.get(&pool.id);
+    let count = |what: &dyn Fn(&Judged) -> bool| judged.iter().filter(|one| what(one)).count();
+    let serving = count(&Judged::serves);
+    let eligible = count(&Judged::is_eligible);
+    let leaving = count(&|one| one.full > 0 && one.class == Class::Leaving);
+    let waiting = count(&|one| one.class == Class::Waiting) > 0;
     let too_few = serving == 0
         || serving.saturating_mul(100)
             < eligible.saturating_mul(usize::from(pool.policy.floor.get()));
-    // While the first checks run nothing has failed yet; but a pool that had a good set keeps it.
-    let panic = eligible > 0 && too_few && (!waiting || known.is_some());
+    // While the first checks run nothing has failed yet; but a pool that has served goes on.
+    let panic =
+        eligible + leaving > 0 && too_few && (!waiting || view.memory.served.contains(&pool.id));
     let mut decision = PoolDecision {
         id: pool.id.clone(),
         members: Vec::new(),
@@ -121,33 +131,23 @@ pub(super) fn weigh(pool: &Pool, view: View<'_>) -> PoolDecision {
         eligible,
         next: None,
     };
-    let kept = if panic {
-        kept_set(pool, &classed, known)
-    } else {
-        BTreeMap::new()
-    };
-    for (class, mut chosen) in classed {
-        (chosen.weight, chosen.reason) = match class {
-            Class::Drained => (ServerWeight::Present(0), chosen.reason),
-            Class::Disabled => (ServerWeight::Absent, chosen.reason),
-            _ if panic => {
-                let own = if let Class::Serving(weight) = class {
-                    weight
-                } else {
-                    0
-                };
-                let weight = kept.get(&chosen.server).copied().unwrap_or(0).max(own);
-                (
-                    ServerWeight::Present(weight),
-                    format!("{} (kept: too few are healthy)", chosen.reason),
-                )
-            }
-            Class::Serving(weight) => (ServerWeight::Present(weight), chosen.reason),
-            Class::Waiting | Class::Leaving => (ServerWeight::Present(0), chosen.reason),
-            Class::Failed(since) => (
-                failed(pool, since, view.now, &mut decision.next),
-                chosen.reason,
-            ),
+    for Judged {
+        class,
+        full,
+        mut chosen,
+    } in judged
+    {
+        chosen.weight = match class {
+            Class::Drained => ServerWeight::Present(0),
+            Class::Disabled => ServerWeight::Absent,
+            Class::Serving(weight) => ServerWeight::Present(weight),
+            // All alike, whichever failed first: that so many are dead at once is less likely than checks that are wrong, and what
+            // every director decides without a memory is the same on all of them.
+            Class::Failed(_) | Class::Waiting if panic => used(&mut chosen, full),
+            // It is alive, and nobody else is known to be.
+            Class::Leaving if panic && serving == 0 => used(&mut chosen, full),
+            Class::Waiting | Class::Leaving => ServerWeight::Present(0),
+            Class::Failed(since) => failed(pool, since, view.now, &mut decision.next),
         };
         decision.members.push(chosen);
     }
@@ -163,30 +163,11 @@ pub(super) fn weigh(pool: &Pool, view: View<'_>) -> PoolDecision {
     decision
 }
 
-/// The weights of the last good set, as far as the operator left it in service; all of the file's if there is none.
-fn kept_set(
-    pool: &Pool,
-    classed: &[(Class, Decision)],
-    known: Option<&BTreeMap<DestinationKey, u32>>,
-) -> BTreeMap<DestinationKey, u32> {
-    let eligible = |server: &DestinationKey| {
-        classed.iter().any(|(class, chosen)| {
-            chosen.server == *server && !matches!(class, Class::Drained | Class::Disabled)
-        })
-    };
-    let last: BTreeMap<DestinationKey, u32> = known
-        .into_iter()
-        .flatten()
-        .filter(|(server, _)| eligible(server))
-        .map(|(server, weight)| (*server, *weight))
-        .collect();
-    if last.values().any(|weight| *weight > 0) {
-        return last;
-    }
-    pool.members
-        .iter()
-        .map(|member| (pool.server(member), u32::from(member.weight)))
-        .collect()
+fn used(chosen: &mut Decision, full: u32) -> ServerWeight {
+    chosen
+        .reason
+        .push_str(" (used all the same: too few are healthy)");
+    ServerWeight::Present(full)
 }
 
 fn failed(pool: &Pool, since: Moment, now: Moment, next: &mut Option<Moment>) -> ServerWeight {
@@ -203,9 +184,9 @@ fn failed(pool: &Pool, since: Moment, now: Moment, next: &mut Option<Moment>) ->
     }
 }
 
-fn class(pool: &Pool, member: &Member, view: View<'_>) -> (Class, Decision) {
+fn judge(pool: &Pool, member: &Member, view: View<'_>) -> Judged {
     let order = view.orders.of(pool, member);
-    let status = view.statuses.get(&member.target().key());
+    let status = view.statuses.get(&member.key);
     let health = status.map_or(Health::Checking, |status| status.health);
     let weight = u32::from(order.weight.unwrap_or(member.weight));
     let (class, reason) = match order.admin {
@@ -213,16 +194,17 @@ fn class(pool: &Pool, member: &Member, view: View<'_>) -> (Class, Decision) {
         Admin::Drain => (Class::Drained, format!("drained {}", order.reason)),
         Admin::Ready => by_health(pool, member, status, weight, &order, view),
     };
-    (
+    Judged {
         class,
-        Decision {
+        full: weight,
+        chosen: Decision {
             server: pool.server(member),
             weight: ServerWeight::Absent,
             admin: order.admin,
             health,
             reason,
         },
-    )
+    }
 }
 
 fn by_health(

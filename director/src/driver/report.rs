@@ -64,7 +64,7 @@ impl Driver {
                 let concerned = pool
                     .members
                     .iter()
-                    .filter(|member| member.target().key() == change.key);
+                    .filter(|member| member.key == change.key);
                 concerned.map(|member| format!("{}/{}", pool.id.service, member.address))
             })
             .collect();
