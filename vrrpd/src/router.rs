@@ -72,6 +72,8 @@ impl Config {
 ///          └──────────────────▶│ sends adverts in both   │
 ///            priority 255      └─────────────────────────┘
 /// ```
+///
+/// One that overslept, or yields to others, keeps the addresses as Backup until a peer is heard (it lingers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Not taking part.
@@ -162,7 +164,7 @@ pub struct Router {
     down: Down,
     /// The lower master that we may preempt, and since when it is heard.
     lower: Option<(Moment, Ipv4Addr, u8)>,
-    /// Backup, but the addresses are still here: after a crash, or after oversleeping.
+    /// Backup, but the addresses are still here until a peer is heard: after a crash, after oversleeping, or while yielding.
     lingering: bool,
     advertise_at: Moment,
     advertised: Moment,
@@ -195,7 +197,8 @@ impl Router {
             advertise_at: Moment::NEVER,
             advertised: now,
             replied: Moment::ZERO,
-            generation: 0,
+            // From the time: an answer to an earlier router of the same name (a reload ended it) is never taken for one to this.
+            generation: now.as_nanos(),
             announcer: Announcer::default(),
             counters: Counters::default(),
             peers: BTreeMap::new(),
@@ -486,8 +489,21 @@ impl Router {
             return false;
         }
         self.advertise(0, now);
-        self.leave(State::Backup, Why::Yielded { reason }, now);
+        let why = Why::Yielded { reason };
+        if reason == Yield::AddressesRefused {
+            self.leave(State::Backup, why, now);
+        } else {
+            self.linger(why, now);
+        }
         true
+    }
+
+    /// Becomes Backup, but the addresses stay until a peer is heard: if there is none, nothing is lost meanwhile.
+    fn linger(&mut self, why: Why, now: Moment) {
+        self.announcer.end();
+        self.lingering = true;
+        self.enter_state(State::Backup, why, now);
+        self.listen(now);
     }
 
     /// A master whose peers must have taken over meanwhile becomes Backup before it sends anything; true if it did.
@@ -497,11 +513,7 @@ impl Router {
             return false;
         }
         self.counters.overslept += 1;
-        self.announcer.end();
-        // The addresses stay until a peer is heard: if there is none, nothing was lost.
-        self.lingering = true;
-        self.enter_state(State::Backup, Why::Overslept, now);
-        self.listen(now);
+        self.linger(Why::Overslept, now);
         true
     }
 

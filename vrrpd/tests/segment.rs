@@ -552,9 +552,18 @@ fn some_node_always_holds_the_vip_whatever_the_directors_say() {
                 2 => (base[node], Some(Yield::TableMissing)),
                 _ => (base[node], Some(Yield::Drained)),
             };
-            let mut vacant = segment.now;
+            let (mut vacant, mut nowhere) = (segment.now, segment.now);
             segment.feed(node, Input::Standing(Standing { priority, yields }));
             segment.run(Duration::from_millis(random.u64(1..900)), |segment| {
+                if segment.nodes.iter().any(|node| node.has_vip) {
+                    nowhere = segment.now;
+                }
+                // One takes it away while the other puts it on: no longer than the kernel needs for that.
+                let gap = segment.now.since(nowhere);
+                assert!(
+                    gap < Duration::from_millis(6),
+                    "seed {seed}: the address is nowhere for {gap:?}"
+                );
                 if segment.masters().is_empty() {
                     let gap = segment.now.since(vacant);
                     assert!(

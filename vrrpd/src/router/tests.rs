@@ -296,6 +296,20 @@ fn a_lower_master_is_answered_at_once_but_a_flood_is_not() {
 }
 
 #[test]
+fn answers_to_an_earlier_router_of_the_same_name_are_not_for_this_one() {
+    let (earlier, since) = master(100);
+    let mut router = Router::new(config(AT_ONCE), standing(100), since);
+    router.handle(link(true), since);
+    router.handle(Input::Start { holding: false }, since);
+    let (due, _) = router.poll_timeout().unwrap();
+    router.handle_timeout(due);
+    drain(&mut router);
+    let generation = earlier.generation;
+    router.handle(Input::AddressesUp { generation }, due);
+    assert_eq!(router.state(), PENDING);
+}
+
+#[test]
 fn a_link_that_fails_is_a_fault_and_mends_into_backup() {
     let (mut router, since) = master(100);
     router.handle(link(false), since);
@@ -363,8 +377,15 @@ fn a_yielding_master_says_zero_once_and_comes_back_only_if_nobody_else_is_there(
             yields: Some(reason),
         };
         router.handle(Input::Standing(yields), since);
-        assert_eq!(short(&drain(&mut router)), "advert 0, remove");
+        assert_eq!(
+            short(&drain(&mut router)),
+            "advert 0",
+            "clients are served until somebody else does it"
+        );
         assert_eq!((router.state(), router.priority()), (State::Backup, left));
+        let mut handed_over = router.clone();
+        handed_over.handle(advert_at(LOWER_IP, 50, 10, since), since);
+        assert_eq!(short(&drain(&mut handed_over)), "remove", "a peer does it");
         let (due, _) = router.poll_timeout().unwrap();
         router.handle_timeout(due);
         assert_eq!(
