@@ -342,6 +342,17 @@ fn pause(time: Duration) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(tokio::time::sleep(time));
+    // The timer is made inside the runtime, which it needs.
+    runtime.block_on(async { tokio::time::sleep(time).await });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_between_two_screens_ends() {
+        pause(Duration::from_millis(1)).unwrap();
+    }
 }
