@@ -281,12 +281,17 @@ async fn events(State(shared): Context, Query(since): Query<Since>) -> Response 
     ([(header::CONTENT_TYPE, "application/jsonl")], lines).into_response()
 }
 
-async fn metrics_text(State(shared): Context) -> Response {
-    (
-        [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
-        metrics::render(&shared.registry),
-    )
-        .into_response()
+async fn metrics_text(State(shared): Context) -> Result<Response, Error> {
+    // A collector may ask another thread of the daemon and wait for its answer.
+    let text = tokio::task::spawn_blocking(move || metrics::render(&shared.registry));
+    let text = text.await.map_err(|error| {
+        Error::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Exit::Failed,
+            format!("reading the metrics ended in a defect of this program: {error}"),
+        )
+    })?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 async fn healthz(State(shared): Context) -> Response {
