@@ -14,6 +14,8 @@ use crate::{run, status};
 
 /// How long `failover` waits for the VIP to move.
 const FAILOVER: Duration = Duration::from_secs(10);
+/// Time between two looks of it.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// `vrrpd`.
 #[derive(Debug)]
@@ -107,7 +109,7 @@ fn failover(common: &Common, vip: &str, why: &str) -> anyhow::Result<Exit> {
             );
             return Err(Refused::new(Exit::TimedOut, reason).into());
         }
-        runtime()?.block_on(tokio::time::sleep(Duration::from_millis(20)));
+        runtime()?.block_on(async { tokio::time::sleep(LOOK).await });
     }
 }
 
@@ -175,14 +177,19 @@ fn own_share(common: &Common) -> anyhow::Result<Share> {
             ),
         )
     })?;
-    let node = match &common.node {
-        Some(node) => node.clone(),
-        None => rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
+    let names = common.node_names();
+    let known = names
+        .iter()
+        .find(|name| report.unknown_node(name).is_none());
+    let Some(node) = known else {
+        let reason = format!(
+            "{} has no node {}: name this one with --node",
+            common.config.display(),
+            names.join(" or ")
+        );
+        return Err(Refused::new(Exit::Config, reason).into());
     };
-    Ok(share(platform, &node))
+    Ok(share(platform, node))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

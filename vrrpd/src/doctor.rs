@@ -65,16 +65,22 @@ pub(crate) async fn examine(share: &Share) -> Result<Vec<Finding>, net::Error> {
 
 fn interface(name: &str, link: Option<&Link>) -> Vec<Finding> {
     let Some(link) = link else {
-        return vec![finding(true, format!("interface {name}"), "does not exist")];
+        return vec![finding(
+            true,
+            format!("interface {name}"),
+            "does not exist: is it named as in the platform file?",
+        )];
     };
     let mut findings = vec![finding(
         !link.is_working() || !link.multicast,
         format!("interface {name}"),
         match (link.up, link.carrier, link.multicast) {
-            (false, _, _) => "is down: ip link set up",
-            (true, false, _) => "has no carrier: cable, bond or switch port",
-            (true, true, false) => "does no multicast",
-            (true, true, true) => "works",
+            (false, _, _) => format!("is down: ip link set {name} up"),
+            (true, false, _) => "has no carrier: cable, bond or switch port".to_owned(),
+            (true, true, false) => {
+                format!("does no multicast: ip link set {name} multicast on")
+            }
+            (true, true, true) => "works".to_owned(),
         },
     )];
     // Strict reverse-path filtering drops answers that come by another way; the larger of `all` and the interface's own counts.

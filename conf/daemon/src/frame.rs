@@ -93,6 +93,27 @@ impl Common {
             .clone()
             .unwrap_or_else(|| PathBuf::from("/var/lib/weir").join(name))
     }
+
+    /// What this node may be called in the platform file, the first one preferred: as given, or the host name, or that up to its first dot.
+    pub fn node_names(&self) -> Vec<String> {
+        if let Some(node) = &self.node {
+            return vec![node.clone()];
+        }
+        let host = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        let short = host
+            .split('.')
+            .next()
+            .map(str::to_owned)
+            .filter(|short| *short != host);
+        [Some(host), short]
+            .into_iter()
+            .flatten()
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
 }
 
 /// A platform file that this daemon's tier accepts.

@@ -80,7 +80,7 @@ pub(super) fn run<D: Daemon>(mut common: Common) -> anyhow::Result<()> {
 fn load(common: &Common, identity: Identity, state_dir: &Path) -> anyhow::Result<(Loaded, Start)> {
     let config = command::absolute(&common.config)?;
     let mut first = None;
-    for node in node_names(common) {
+    for node in common.node_names() {
         let share = Share {
             tier: identity.tier,
             node,
@@ -112,27 +112,6 @@ fn load(common: &Common, identity: Identity, state_dir: &Path) -> anyhow::Result
         )
         .into()),
     }
-}
-
-/// The node's name: as given, or the host name, or that up to its first dot.
-fn node_names(common: &Common) -> Vec<String> {
-    if let Some(node) = &common.node {
-        return vec![node.clone()];
-    }
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    let short = host
-        .split('.')
-        .next()
-        .map(str::to_owned)
-        .filter(|short| *short != host);
-    [Some(host), short]
-        .into_iter()
-        .flatten()
-        .filter(|name| !name.is_empty())
-        .collect()
 }
 
 fn create(folder: &Path, mode: u32, option: &str) -> Result<(), Refused> {
