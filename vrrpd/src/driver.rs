@@ -159,6 +159,9 @@ impl Driver {
                 let _ = asker.try_send(snapshot.clone());
             }
         }
+        if inbox.lag_kept {
+            self.lag = Duration::ZERO;
+        }
     }
 
     /// Goes over to another set of virtual routers by difference: an untouched one keeps its socket and its timers.
@@ -203,7 +206,7 @@ impl Driver {
         }
     }
 
-    fn snapshot(&mut self) -> Snapshot {
+    fn snapshot(&self) -> Snapshot {
         Snapshot {
             routers: self
                 .instances
@@ -212,7 +215,7 @@ impl Driver {
                 .collect(),
             reports_lost: self.shared.reports_lost,
             realtime: self.realtime.clone(),
-            lag: std::mem::take(&mut self.lag),
+            lag: self.lag,
         }
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Inbox {
     pub(crate) rejoin: bool,
     pub(crate) stop: bool,
     pub(crate) snapshots: Vec<SyncSender<Snapshot>>,
+    /// Somebody keeps the lag: the next one is measured from here.
+    pub(crate) lag_kept: bool,
 }
 
 /// The way to the protocol thread.
@@ -88,6 +90,13 @@ impl Mailbox {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.post(|inbox| inbox.snapshots.push(sender));
         receiver.recv_timeout(Duration::from_secs(1)).ok()
+    }
+
+    /// The same for monitoring, which keeps the lag: questions in between do not shorten what it hears of.
+    pub(crate) fn snapshot_to_keep(&self) -> Option<Snapshot> {
+        let snapshot = self.snapshot();
+        self.post(|inbox| inbox.lag_kept = true);
+        snapshot
     }
 
     fn lock(&self) -> MutexGuard<'_, Inbox> {
@@ -157,7 +166,7 @@ pub(crate) struct Snapshot {
     pub(crate) routers: BTreeMap<Key, RouterView>,
     pub(crate) reports_lost: u64,
     pub(crate) realtime: Result<u8, String>,
-    /// The longest time between a timer's deadline and its handling since the last snapshot.
+    /// The longest time between a timer's deadline and its handling since the metrics were read.
     pub(crate) lag: Duration,
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Routers(pub(crate) Arc<Mailbox>);
 
 impl Collector for Routers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(snapshot) = self.0.snapshot() else {
+        let Some(snapshot) = self.0.snapshot_to_keep() else {
             return Ok(());
         };
         states(&snapshot, &mut encoder)?;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::{Event, Net, Watch};
+use net::{Event, Net, Watch, sysctl};
 use tokio::sync::watch;
 
 use crate::mailbox::{Desired, Mailbox};
@@ -48,6 +48,7 @@ pub(crate) struct Wires {
 pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<(), net::Error> {
     let mut view = View::default();
     let mut keeper = Keeper::new(net);
+    let mut prepared = BTreeMap::new();
     loop {
         let retry = tokio::time::sleep(if keeper.is_settled() { COMPARE } else { RETRY });
         let mut look = false;
@@ -64,7 +65,14 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
                 look = true;
             }
             event = watch.next() => {
-                let event = event?;
+                let event = match event {
+                    // Something holds the kernel's routing lock; the next call asks anew. An end here would be a failover.
+                    Err(error @ net::Error::TimedOut { .. }) => {
+                        tracing::warn!(%error, "links and addresses could not be read; trying again");
+                        continue;
+                    }
+                    event => event?,
+                };
                 look = true;
                 if let Event::AddressGone(address) = &event {
                     keeper.handle_gone(address);
@@ -75,7 +83,7 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
         }
         let routers = wires.routers.borrow_and_update().clone();
         if look && view.is_complete() {
-            tell(&wires, &view, &routers);
+            tell(&wires, &view, &routers, &mut prepared);
         }
         let desired = wires.desired.borrow_and_update().clone();
         let answers = keeper.apply(&desired, &mut view).await;
@@ -98,11 +106,36 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
     }
 }
 
-/// Reports the interfaces that virtual routers use.
-fn tell(wires: &Wires, view: &View, routers: &BTreeMap<Key, Wanted>) {
+/// Reports the interfaces that virtual routers use, and prepares those that are new: `prepared` holds their numbers.
+fn tell(
+    wires: &Wires,
+    view: &View,
+    routers: &BTreeMap<Key, Wanted>,
+    prepared: &mut BTreeMap<String, u32>,
+) {
     let interfaces = view.interfaces(routers);
+    for (name, interface) in interfaces.iter().filter(|(_, found)| found.index != 0) {
+        if prepared.insert(name.clone(), interface.index) != Some(interface.index) {
+            promote_secondaries(name);
+        }
+    }
     wires.mailbox.post(|inbox| {
         inbox.interfaces.extend(interfaces);
         inbox.rejoin = true;
     });
+}
+
+/// Removing one address of a subnet must not take the others with it. Where `/proc/sys` is read-only, deployment sets it.
+fn promote_secondaries(interface: &str) {
+    let key = sysctl::Key::ipv4(interface, "promote_secondaries");
+    match sysctl::ensure(&key, 1) {
+        Ok(sysctl::Ensured::Already) => {}
+        Ok(sysctl::Ensured::Changed { .. }) => {
+            tracing::info!(interface, "set promote_secondaries = 1");
+        }
+        Err(error) if error.is_denied() => {
+            tracing::warn!(interface, %error, "set net.ipv4.conf.*.promote_secondaries = 1 at deployment");
+        }
+        Err(error) => tracing::info!(interface, %error, "promote_secondaries is left as it is"),
+    }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use conf::Moment;
 use daemon::{Context, Events, clock};
-use net::{Net, Watch, sysctl};
+use net::{Net, Watch};
 use probe::{Change, Prober};
 use serde_json::json;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -31,6 +31,8 @@ use crate::verdicts::{self, Heard};
 const REPORTS: usize = 1024;
 /// How long the last address changes may take when the daemon stops.
 const LAST_WISHES: Duration = Duration::from_secs(3);
+/// How long the last reports may take to reach the log.
+const LAST_REPORTS: Duration = Duration::from_secs(1);
 /// The longest the desk sleeps: a bound, not a cadence.
 const DESK_IDLE: Duration = Duration::from_secs(60);
 
@@ -72,7 +74,6 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         routers_sender,
         clock::now(),
     )));
-    promote_secondaries(&desk);
 
     let outbox = Outbox {
         desired: desired_sender,
@@ -104,7 +105,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         kernel.clone(),
         changed.clone(),
     ));
-    tokio::spawn(log(reports, context.events.clone()));
+    let log = tokio::spawn(log(reports, context.events.clone()));
     context
         .registry
         .lock()
@@ -117,25 +118,36 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         kernel,
         changed,
     });
-    let served = context.serve(control).await?;
-    served.ready();
-    let result = tokio::select! {
-        () = served.stop_requested() => Ok(()),
-        _ = &mut ended => Err(anyhow::anyhow!("the protocol thread has ended by itself")),
-        ended = &mut netlink => Err(match ended {
-            Ok(Err(error)) => anyhow::Error::new(error).context("the netlink task has ended"),
-            Ok(Ok(())) => anyhow::anyhow!("the netlink task has ended by itself"),
-            Err(error) => anyhow::Error::new(error).context("the netlink task has died"),
-        }),
+    let mut netlink_ended = false;
+    let (served, result) = match context.serve(control).await {
+        Err(error) => (None, Err(error)),
+        Ok(served) => {
+            served.ready();
+            let result = tokio::select! {
+                () = served.stop_requested() => Ok(()),
+                _ = &mut ended => Err(anyhow::anyhow!("the protocol thread has ended by itself")),
+                ended = &mut netlink => {
+                    netlink_ended = true;
+                    Err(match ended {
+                        Ok(Err(error)) => anyhow::Error::new(error).context("the netlink task has ended"),
+                        Ok(Ok(())) => anyhow::anyhow!("the netlink task has ended by itself"),
+                        Err(error) => anyhow::Error::new(error).context("the netlink task has died"),
+                    })
+                }
+            };
+            (Some(served), result)
+        }
     };
     // Priority 0 goes out at once; the wishes that it leaves behind are carried out before the process ends.
     mailbox.post(|inbox| inbox.stop = true);
     let _ = tokio::task::spawn_blocking(move || protocol.join()).await;
-    if result.is_ok() && tokio::time::timeout(LAST_WISHES, netlink).await.is_err() {
+    if netlink_ended || tokio::time::timeout(LAST_WISHES, netlink).await.is_err() {
         tracing::warn!(
-            "the virtual addresses could not be removed in time: `vrrpd cleanup` does it"
+            "virtual addresses may be left on the interfaces: the next start adopts them, `vrrpd cleanup` removes them"
         );
     }
+    let _ = tokio::time::timeout(LAST_REPORTS, log).await;
+    drop(served);
     result
 }
 
@@ -245,29 +257,6 @@ async fn log(mut reports: mpsc::Receiver<Report>, events: Events) {
             Report::NotRealtime { reason } => {
                 tracing::warn!(%reason, "no real-time scheduling: under load adverts may be late");
             }
-        }
-    }
-}
-
-/// Removing one address of a subnet must not take the others with it. Where `/proc/sys` is read-only, deployment sets it.
-fn promote_secondaries(desk: &SharedDesk) {
-    let interfaces: std::collections::BTreeSet<String> = lock(desk)
-        .share()
-        .routers
-        .values()
-        .flat_map(|wanted| wanted.held.iter().map(|held| held.interface.clone()))
-        .collect();
-    for interface in interfaces {
-        let key = sysctl::Key::ipv4(&interface, "promote_secondaries");
-        match sysctl::ensure(&key, 1) {
-            Ok(sysctl::Ensured::Already) => {}
-            Ok(sysctl::Ensured::Changed { .. }) => {
-                tracing::info!(interface, "set promote_secondaries = 1");
-            }
-            Err(error) if error.is_denied() => {
-                tracing::warn!(interface, %error, "set net.ipv4.conf.*.promote_secondaries = 1 at deployment");
-            }
-            Err(error) => tracing::info!(interface, %error, "promote_secondaries is left as it is"),
         }
     }
 }

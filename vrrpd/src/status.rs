@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::desk::Desk;
 use crate::event::StateName;
+use crate::gate::Belief;
 use crate::mailbox::{RouterView, Snapshot};
 use crate::netlink::Kernel;
 use crate::plan::{Key, Wanted};
@@ -20,6 +21,7 @@ pub(crate) fn data(desk: &Desk, snapshot: Option<&Snapshot>, kernel: &Kernel) ->
     let mut routers = serde_json::Map::new();
     for (key, wanted) in &desk.share().routers {
         let view = snapshot.and_then(|snapshot| snapshot.routers.get(key));
+        warnings.extend(verdict_warning(desk, key, wanted));
         if let Some(view) = view {
             warnings.extend(router_warnings(key, view, now));
         }
@@ -52,6 +54,7 @@ fn router(
         "base_priority": wanted.priority,
         "contributions": judged.map(|(_, judgement)| &judgement.contributions),
         "director": judged.map(|(belief, _)| belief),
+        "yields": judged.and_then(|(_, judgement)| judgement.standing.yields),
         "drained": desk.drained(key),
         "started": desk.has_started(key),
     });
@@ -127,6 +130,21 @@ fn warnings(desk: &Desk, snapshot: Option<&Snapshot>, kernel: &Kernel) -> Vec<St
     warnings
 }
 
+/// What the director's verdict does to a router, if it is a bad one.
+fn verdict_warning(desk: &Desk, key: &Key, wanted: &Wanted) -> Option<String> {
+    let (belief, judgement) = desk.judged(key)?;
+    match belief {
+        Belief::TableMissing { reason } => Some(format!(
+            "{key}: the IPVS table is not in place ({reason}), so the VIP is left to any other node that can have it"
+        )),
+        Belief::NotReady { reason } => Some(format!(
+            "{key}: director not ready ({reason}): priority {} instead of {}",
+            judgement.standing.priority, wanted.priority
+        )),
+        Belief::NotAsked | Belief::Waiting | Belief::Ready => None,
+    }
+}
+
 fn router_warnings(key: &Key, view: &RouterView, now: Moment) -> Vec<String> {
     let mut warnings = Vec::new();
     let trouble = view.refusal.iter().chain(&view.socket_trouble);
@@ -190,11 +208,17 @@ pub(crate) fn render(data: &Value, out: &mut String) {
                 part["weight"].as_i64().unwrap_or(0)
             );
         }
+        if let Some(reason) = router["yields"].as_str() {
+            let reason = reason.replace('_', " ");
+            let _ = writeln!(out, "           leaves the VIP to others: {reason}");
+        }
         if let Some(drained) = router["drained"].as_str() {
             let _ = writeln!(out, "  drained  {drained}");
         }
         let verdict = router["director"]["verdict"].as_str().unwrap_or("-");
-        let _ = writeln!(out, "  director {}", verdict.replace('_', " "));
+        let reason = router["director"]["reason"].as_str();
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        let _ = writeln!(out, "  director {}{reason}", verdict.replace('_', " "));
         let counters = &router["counters"];
         let _ = writeln!(
             out,

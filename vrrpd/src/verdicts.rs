@@ -26,7 +26,7 @@ pub(crate) enum Heard {
     Silence(String),
 }
 
-/// Listens until `tell` is gone.
+/// Listens for ever.
 pub(crate) async fn listen(socket: PathBuf, mut tell: impl FnMut(Heard)) {
     loop {
         let Err(reason) = converse(&socket, &mut tell).await;

@@ -105,6 +105,18 @@ impl Director {
     }
 }
 
+/// With so long an interval no machine is too slow: a node that is kept waiting for three of them steps back.
+fn unhurried() -> String {
+    PLATFORM.replace("100ms", "1s")
+}
+
+/// The virtual router `web` in the status.
+fn router(folder: &Path, node: &str) -> serde_json::Value {
+    let output = ask(folder, node, &["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    status["data"]["virtual_routers"]["web"].clone()
+}
+
 struct Daemon(Child);
 
 impl Daemon {
@@ -232,39 +244,37 @@ fn the_vip_moves_between_two_daemons() {
 #[test]
 fn a_reload_touches_nothing_that_has_not_changed() {
     in_namespace("a_reload_touches_nothing_that_has_not_changed", |folder| {
+        let platform = unhurried();
+        let file = folder.join("platform.toml");
+        std::fs::write(&file, &platform).unwrap();
         let _first = Daemon::start(folder, "lb1");
         until("lb1 holds the VIP", || has_vip("va"));
         until("it is ready", || {
             code(&ask(folder, "lb1", &["status"])) == 0
         });
-        let router = || {
-            let output = ask(folder, "lb1", &["status", "--json"]);
-            let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-            status["data"]["virtual_routers"]["web"].clone()
-        };
+        let router = || router(folder, "lb1");
         let before = router();
         assert_eq!(before["state"], "master");
         assert_eq!(code(&ask(folder, "lb1", &["reload"])), 0);
-        let file = folder.join("platform.toml");
         std::fs::write(
             &file,
-            PLATFORM.replace("id = 51,", "id = 51, priorities = [200, 100],"),
+            platform.replace("id = 51,", "id = 51, priorities = [200, 100],"),
         )
         .unwrap();
         assert_eq!(code(&ask(folder, "lb1", &["reload"])), 0);
         assert_eq!(router()["priority"], 200);
-        let two = PLATFORM.replace("\"10.0.0.100/32\"", "\"10.0.0.100/32\", \"10.0.0.101/32\"");
+        let two = platform.replace("\"10.0.0.100/32\"", "\"10.0.0.100/32\", \"10.0.0.101/32\"");
         std::fs::write(&file, &two).unwrap();
         assert_eq!(code(&ask(folder, "lb1", &["reload"])), 0);
         until("the second address is there", || {
             ip("addr show dev va").contains("10.0.0.101/32")
         });
-        std::fs::write(&file, PLATFORM).unwrap();
+        std::fs::write(&file, &platform).unwrap();
         assert_eq!(code(&ask(folder, "lb1", &["reload"])), 0);
         until("it is gone again", || {
             !ip("addr show dev va").contains("10.0.0.101/32")
         });
-        std::fs::write(&file, PLATFORM.replace("id = 51", "id = 0")).unwrap();
+        std::fs::write(&file, platform.replace("id = 51", "id = 0")).unwrap();
         assert_eq!(code(&ask(folder, "lb1", &["reload"])), 78);
         let after = router();
         assert_eq!(after["state"], "master");
@@ -281,6 +291,7 @@ fn a_deleted_vip_is_put_back_and_metrics_tell_the_state() {
     in_namespace(
         "a_deleted_vip_is_put_back_and_metrics_tell_the_state",
         |folder| {
+            std::fs::write(folder.join("platform.toml"), unhurried()).unwrap();
             let _first = Daemon::start(folder, "lb1");
             until("lb1 holds the VIP", || has_vip("va"));
             ip("addr del 10.0.0.100/32 dev va");
@@ -302,7 +313,7 @@ fn a_deleted_vip_is_put_back_and_metrics_tell_the_state() {
                 "vrrp_priority{instance=\"web\"} 250",
                 "vrrp_transitions_total{instance=\"web\"} 2",
                 "vrrp_packet_errors_total{instance=\"web\",reason=\"checksum\"} 0",
-                "vrrp_master_down_interval_seconds{instance=\"web\"} 0.302",
+                "vrrp_master_down_interval_seconds{instance=\"web\"} 3.02",
                 "vrrp_loop_lag_seconds ",
                 "vrrp_advertisements_sent_total{instance=\"web\"} ",
             ] {
@@ -348,6 +359,7 @@ check = { kind = "tcp" }
         });
         directors[0].says(Some("ready"));
         until("whoever can do the work gets it", || holder("va"));
+        directors[1].says(Some("ready"));
         directors[0].says(None);
         let told = || {
             let output = ask(folder, "lb1", &["status", "--json"]);
@@ -356,6 +368,83 @@ check = { kind = "tcp" }
         until("the silence is told", || {
             told().contains("the local director does not answer")
         });
-        assert!(holder("va"), "the last word of a dead director holds");
+        let priority = router(folder, "lb1")["priority"].clone();
+        assert_eq!(priority, 250, "the last word of a dead director holds");
     });
+}
+
+#[test]
+fn a_drain_with_no_other_node_alive_never_takes_the_vip_away() {
+    let test = "a_drain_with_no_other_node_alive_never_takes_the_vip_away";
+    in_namespace(test, |folder| {
+        let _first = Daemon::start(folder, "lb1");
+        until("lb1 holds the VIP", || has_vip("va"));
+        assert_eq!(code(&ask(folder, "lb1", &["drain", "web"])), 0);
+        until("it is the last resort", || {
+            assert!(has_vip("va"), "nobody else has it");
+            let router = router(folder, "lb1");
+            router["state"] == "master" && router["priority"] == 2
+        });
+        let output = ask(folder, "lb1", &["status"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("leaves the VIP to others: drained"), "{text}");
+    });
+}
+
+#[test]
+fn another_router_id_is_another_router_that_holds_the_vip_too() {
+    let test = "another_router_id_is_another_router_that_holds_the_vip_too";
+    in_namespace(test, |folder| {
+        let _first = Daemon::start(folder, "lb1");
+        let up = |id: u8| {
+            let router = router(folder, "lb1");
+            router["id"] == id && router["addresses_up"] == "up"
+        };
+        until("lb1 holds the VIP", || has_vip("va"));
+        until("the kernel has said so", || up(51));
+        let file = folder.join("platform.toml");
+        for id in [52, 51] {
+            std::fs::write(&file, PLATFORM.replace("id = 51", &format!("id = {id}"))).unwrap();
+            assert_eq!(code(&ask(folder, "lb1", &["reload"])), 0);
+            until("the new router is told that the address is there", || {
+                up(id)
+            });
+            assert!(has_vip("va"));
+        }
+    });
+}
+
+#[test]
+fn an_interface_that_comes_late_is_prepared_and_used() {
+    let test = "an_interface_that_comes_late_is_prepared_and_used";
+    in_namespace(test, |folder| {
+        ip("link del va");
+        let daemon = Daemon::start(folder, "lb1");
+        until("it waits", || {
+            code(&ask(folder, "lb1", &["status"])) == 0 && router(folder, "lb1")["state"] == "fault"
+        });
+        let output = ask(folder, "lb1", &["doctor"]);
+        let text = String::from_utf8(output.stdout.clone()).unwrap();
+        assert_eq!(code(&output), 1, "{text}");
+        assert!(text.contains("! interface va: does not exist"), "{text}");
+        ip("link add va type veth peer name vb");
+        ip("addr add 10.0.0.5/24 dev va");
+        ip("link set vb up");
+        ip("link set va up");
+        until("lb1 holds the VIP", || has_vip("va"));
+        let option = std::fs::read_to_string("/proc/sys/net/ipv4/conf/va/promote_secondaries");
+        assert_eq!(option.unwrap().trim(), "1");
+        daemon.stop();
+        assert!(!has_vip("va"));
+    });
+}
+
+#[test]
+fn a_node_that_the_file_does_not_know_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("platform.toml"), PLATFORM).unwrap();
+    let output = ask(folder.path(), "lb3", &["doctor"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(code(&output), 78, "{text}");
+    assert!(text.contains("has no node lb3"), "{text}");
 }
