@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipvs_netlink::ServiceKey;
 
 use crate::ipvs::{Ipvs, IpvsError};
-use crate::table::Step;
+use crate::table::{Step, Table, TableService};
 
 /// What became of the steps.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -14,26 +14,72 @@ pub struct Report {
     pub done: Vec<Step>,
     /// Refused, and why.
     pub failed: Vec<(Step, IpvsError)>,
-    /// Not tried, because an addition to the same service failed: deleting could have left it empty.
+    /// Not tried, because an addition failed and this would have left nothing in its place.
     pub skipped: Vec<Step>,
 }
 
-/// Carries out steps: additions and changes first, then the deletions of services where all of them worked.
-pub async fn apply(ipvs: &dyn Ipvs, steps: Vec<Step>) -> Report {
+/// How much is not taken away when an addition fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caution {
+    /// The last destination with a weight of the same service: what else the checks and the operator say still counts.
+    Service,
+    /// Anything: the caller goes back to what was.
+    All,
+}
+
+/// Carries out steps on what was `table`: what gives first, then what takes away.
+pub async fn apply(ipvs: &dyn Ipvs, table: &Table, steps: Vec<Step>, caution: Caution) -> Report {
     let mut report = Report::default();
-    let (deletions, gains): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_delete);
-    carry_out(ipvs, gains, &mut report).await;
+    let (takes, gives): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::takes_away);
+    carry_out(ipvs, gives, &mut report).await;
     let failed: BTreeSet<ServiceKey> = report
         .failed
         .iter()
         .map(|(step, _)| step.service())
         .collect();
-    let (skipped, deletions): (Vec<Step>, Vec<Step>) = deletions
-        .into_iter()
-        .partition(|step| failed.contains(&step.service()));
-    report.skipped = skipped;
-    carry_out(ipvs, deletions, &mut report).await;
+    let allowed = match caution {
+        _ if failed.is_empty() => takes,
+        Caution::All => {
+            report.skipped = takes;
+            return report;
+        }
+        Caution::Service => {
+            let mut after = table.clone();
+            for step in &report.done {
+                // What the kernel did and the table refuses is seen by the next look.
+                let _ = after.apply(step);
+            }
+            let (skipped, allowed): (Vec<Step>, Vec<Step>) = takes.into_iter().partition(|step| {
+                failed.contains(&step.service()) && leaves_nothing(&mut after, step)
+            });
+            report.skipped = skipped;
+            allowed
+        }
+    };
+    carry_out(ipvs, allowed, &mut report).await;
     report
+}
+
+/// Whether a service would be left without a destination that takes connections; else the step is applied to `table`.
+fn leaves_nothing(table: &mut Table, step: &Step) -> bool {
+    let key = step.service();
+    let before = table.services.get(&key).cloned();
+    let _ = table.apply(step);
+    let Some(before) = before.filter(serves) else {
+        return false;
+    };
+    if table.services.get(&key).is_some_and(serves) {
+        return false;
+    }
+    table.services.insert(key, before);
+    true
+}
+
+fn serves(service: &TableService) -> bool {
+    service
+        .destinations
+        .values()
+        .any(|destination| destination.weight > 0)
 }
 
 async fn carry_out(ipvs: &dyn Ipvs, steps: Vec<Step>, report: &mut Report) {
@@ -46,5 +92,76 @@ async fn carry_out(ipvs: &dyn Ipvs, steps: Vec<Step>, report: &mut Report) {
             Ok(()) => report.done.push(step),
             Err(error) => report.failed.push((step, error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ipvs_netlink::{Destination, Forward, Protocol, Service};
+
+    use super::*;
+    use crate::ipvs::InMemory;
+
+    fn key(port: u16) -> ServiceKey {
+        ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            address: "10.0.0.100".parse().unwrap(),
+            port,
+        }
+    }
+
+    fn destination(last: u8, weight: u32) -> Destination {
+        Destination::new([10, 0, 0, last].into(), 80, Forward::DirectRoute, weight)
+    }
+
+    fn lower(port: u16, last: u8) -> Step {
+        Step::SetDestination {
+            service: key(port),
+            from: destination(last, 1),
+            to: destination(last, 0),
+        }
+    }
+
+    /// Two services with two servers each; the kernel refuses whatever is added.
+    async fn outcome(steps: Vec<Step>, caution: Caution) -> (Report, Table) {
+        let mut table = Table::default();
+        for port in [80, 81] {
+            let service = TableService {
+                service: Service::new(key(port), "rr"),
+                destinations: BTreeMap::from(
+                    [11, 12].map(|last| (destination(last, 1).key, destination(last, 1))),
+                ),
+            };
+            table.services.insert(key(port), service);
+        }
+        let kernel = InMemory::new(table.clone());
+        kernel.refuse_additions();
+        let report = apply(&kernel, &table, steps, caution).await;
+        (report, kernel.observe().await.unwrap().table)
+    }
+
+    #[tokio::test]
+    async fn where_nothing_could_be_given_the_last_server_stays() {
+        let add = Step::AddDestination(key(80), destination(13, 1));
+        let takes = vec![
+            lower(80, 11),
+            lower(80, 12),
+            lower(81, 11),
+            Step::DeleteDestination(key(81), destination(12, 1)),
+        ];
+        let steps: Vec<Step> = std::iter::once(add).chain(takes.clone()).collect();
+        let (report, table) = outcome(steps.clone(), Caution::Service).await;
+        assert_eq!(
+            report.skipped,
+            [lower(80, 12)],
+            "one that failed its checks goes, the other service is not concerned"
+        );
+        assert!(serves(&table.services[&key(80)]));
+        assert!(!serves(&table.services[&key(81)]));
+
+        let (report, _) = outcome(steps, Caution::All).await;
+        assert_eq!((report.done.len(), report.skipped), (0, takes));
     }
 }

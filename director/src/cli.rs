@@ -17,6 +17,7 @@ use crate::real_server::{self, RealServerCommand};
 use crate::reconcile::Reconciler;
 use crate::render;
 use crate::state::StateFile;
+use crate::sysctl;
 
 /// Commands that wait for the loop; more askers wait outside.
 const COMMANDS: usize = 64;
@@ -83,6 +84,7 @@ async fn direct(context: Context) -> anyhow::Result<()> {
         metrics,
         events: context.events.clone(),
         verdicts,
+        tunables: sysctl::ensure,
     });
     // The stored intents wait in the queue before the first round, which must not give weight to what is drained.
     let served = context

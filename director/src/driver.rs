@@ -18,7 +18,7 @@ use probe::{Change, Prober};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::apply;
+use crate::apply::{self, Caution};
 use crate::intents::{self, Orders};
 use crate::ipvs::Ipvs;
 use crate::marking::Marking;
@@ -27,7 +27,7 @@ use crate::observe::Observation;
 use crate::reconcile::Reconciler;
 use crate::state::StateFile;
 use crate::status::{self, Around};
-use crate::sysctl::{self, Deviation};
+use crate::sysctl::{self, Deviation, Tunable};
 use crate::table::Step;
 
 /// What others changed: how many of the last entries are shown.
@@ -58,6 +58,9 @@ pub enum Command {
     Why(String, oneshot::Sender<Option<Value>>),
 }
 
+/// Looks at the kernel's tunables, sets them if it may, and returns what still deviates.
+pub type Tunables = fn(&[Tunable], bool) -> Vec<Deviation>;
+
 /// Everything that the loop owns.
 pub struct Driver {
     ipvs: Arc<dyn Ipvs>,
@@ -73,8 +76,11 @@ pub struct Driver {
     info: Option<ipvs_netlink::Info>,
     deviations: Vec<Deviation>,
     sysctl_due: Moment,
+    tunables: Tunables,
     failed: Vec<String>,
     drift: Vec<String>,
+    /// Changes that wait for the end of a hold.
+    waiting: usize,
     next: Moment,
     stale: bool,
 }
@@ -97,6 +103,8 @@ pub struct Parts {
     pub events: Events,
     /// The verdicts for vrrpd.
     pub verdicts: watch::Sender<Verdicts>,
+    /// [`sysctl::ensure`], or none of it.
+    pub tunables: Tunables,
 }
 
 impl Driver {
@@ -111,6 +119,7 @@ impl Driver {
             metrics,
             events,
             verdicts,
+            tunables,
         } = parts;
         Self {
             ipvs,
@@ -126,8 +135,10 @@ impl Driver {
             info: None,
             deviations: Vec::new(),
             sysctl_due: Moment::ZERO,
+            tunables,
             failed: Vec::new(),
             drift: Vec::new(),
+            waiting: 0,
             next: Moment::ZERO,
             stale: true,
         }
@@ -165,10 +176,11 @@ impl Driver {
             tokio::select! {
                 () = &mut stop => return,
                 Some(change) = changes.recv() => {
-                    self.report_change(&change);
+                    let mut batch = vec![change];
                     while let Ok(change) = changes.try_recv() {
-                        self.report_change(&change);
+                        batch.push(change);
                     }
+                    self.report_changes(&batch);
                     self.round().await;
                 }
                 Some(command) = commands.recv() => self.command(command).await,
@@ -185,6 +197,15 @@ impl Driver {
     ) {
         let policy = self.reconciler.platform().director.on_stop;
         tracing::info!(?policy, "stopping");
+        if let Some(reason) = self.reconciler.orders().hold() {
+            if policy != StopPolicy::Keep {
+                tracing::warn!(
+                    reason,
+                    "on hold: the table stays as it is, whatever `on_stop` says"
+                );
+            }
+            return;
+        }
         match policy {
             StopPolicy::Keep => {}
             StopPolicy::Remove => self.remove_all().await,
@@ -214,23 +235,37 @@ impl Driver {
             &crate::table::Table::default(),
             self.reconciler.ownership(),
         );
-        let report = apply::apply(self.ipvs.as_ref(), steps).await;
+        let report = apply::apply(
+            self.ipvs.as_ref(),
+            &self.observed.table,
+            steps,
+            Caution::Service,
+        )
+        .await;
         self.take_report(&report);
         self.marking.remove_all().await;
+        // vrrpd must not hold an address for a table that is gone.
+        self.publish();
     }
 
     /// A round that begins with a fresh look at the kernel.
     async fn tick(&mut self) {
+        self.tick_with(Caution::Service).await;
+    }
+
+    async fn tick_with(&mut self, caution: Caution) {
         self.stale = true;
         let now = clock::now();
-        self.marking
-            .reconcile(
-                self.reconciler.platform(),
-                self.reconciler.node(),
-                &self.reconciler.layout().marked,
-            )
-            .await;
-        self.round().await;
+        if self.reconciler.orders().hold().is_none() {
+            self.marking
+                .reconcile(
+                    self.reconciler.platform(),
+                    self.reconciler.node(),
+                    &self.reconciler.layout().marked,
+                )
+                .await;
+        }
+        self.round_with(caution).await;
         if now >= self.sysctl_due {
             self.sysctl_due = now + SYSCTL_INTERVAL;
             self.audit();
@@ -238,11 +273,13 @@ impl Driver {
     }
 
     fn audit(&mut self) {
-        let deviations = sysctl::ensure(&sysctl::profile(
+        let profile = sysctl::profile(
             self.reconciler.platform(),
             self.reconciler.node(),
             self.unavailable.is_none(),
-        ));
+        );
+        let may_set = self.reconciler.orders().hold().is_none();
+        let deviations = (self.tunables)(&profile, may_set);
         if deviations != self.deviations {
             for deviation in &deviations {
                 tracing::warn!(
@@ -261,6 +298,10 @@ impl Driver {
     }
 
     async fn round(&mut self) {
+        self.round_with(Caution::Service).await;
+    }
+
+    async fn round_with(&mut self, caution: Caution) {
         self.reconciler.handle_statuses(self.prober.statuses());
         if self.stale {
             self.observe().await;
@@ -276,11 +317,15 @@ impl Driver {
         if self.unavailable.is_none() {
             self.state.save(self.reconciler.ownership());
             let round = self.reconciler.round(&self.observed, now);
-            self.report_drift(&round.drift);
             if self.reconciler.orders().hold().is_none() {
-                let report = apply::apply(self.ipvs.as_ref(), round.steps).await;
+                self.waiting = 0;
+                self.report_drift(&round.drift);
+                let table = &self.observed.table;
+                let report = apply::apply(self.ipvs.as_ref(), table, round.steps, caution).await;
                 self.take_report(&report);
                 self.reconciler.handle_applied(&self.observed.table);
+            } else {
+                self.waiting = round.steps.len();
             }
             next = round.next.map_or(next, |due| due.min(next));
             // A drain ends when its connections end: look every second.
@@ -377,6 +422,7 @@ impl Driver {
             info: self.info,
             deviations: &self.deviations,
             failed: &self.failed,
+            waiting: self.waiting,
             drift: &self.drift,
             drift_total: self.metrics.read(|sample| sample.drift),
             marking: self.marking.problems(),
@@ -411,26 +457,36 @@ impl Driver {
         let plan = self.plan(new);
         let old = Arc::clone(self.reconciler.platform());
         let failed_before = !self.failed.is_empty();
-        self.take_platform(Arc::clone(&new.platform)).await;
-        let Some(first) = self.failed.first().filter(|_| !failed_before).cloned() else {
-            return Ok(plan);
-        };
-        tracing::warn!(
-            reason = first,
-            "the kernel refuses a part of the new file: going back to the one before"
-        );
-        self.take_platform(old).await;
-        Err(Refused::new(
-            Exit::Failed,
-            format!("the kernel refused a part of it: {first}; the file before stays in force"),
-        ))
-    }
-
-    async fn take_platform(&mut self, platform: Arc<conf::Platform>) {
-        self.reconciler.handle_platform(platform);
-        self.prober.set_targets(self.reconciler.layout().targets());
+        // What only the file before checks is checked on until the new one is in force: going back must find its verdicts.
+        let mut targets = self.reconciler.layout().targets();
+        self.reconciler.handle_platform(Arc::clone(&new.platform));
+        targets.extend(self.reconciler.layout().targets());
+        self.prober.set_targets(targets);
         self.sysctl_due = Moment::ZERO;
-        self.tick().await;
+        let caution = if failed_before {
+            Caution::Service
+        } else {
+            Caution::All
+        };
+        self.tick_with(caution).await;
+        let failed = self.failed.first().filter(|_| !failed_before).cloned();
+        if let Some(first) = &failed {
+            tracing::warn!(
+                reason = first,
+                "the kernel refuses a part of the new file: going back to the one before"
+            );
+            self.reconciler.handle_platform(old);
+            self.sysctl_due = Moment::ZERO;
+            self.tick().await;
+        }
+        self.prober.set_targets(self.reconciler.layout().targets());
+        match failed {
+            None => Ok(plan),
+            Some(first) => Err(Refused::new(
+                Exit::Failed,
+                format!("the kernel refused a part of it: {first}; the file before stays in force"),
+            )),
+        }
     }
 
     fn check_intent(&self, target: &Target) -> Result<(), Refused> {
@@ -461,3 +517,6 @@ impl Driver {
         Err(Refused::new(Exit::Refused, reason))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,6 +147,7 @@ struct State {
     observed: Observation,
     unavailable: Option<String>,
     refused: BTreeSet<ServiceKey>,
+    refuses_additions: bool,
     applied: VecDeque<Step>,
 }
 
@@ -168,6 +169,11 @@ impl InMemory {
         self.with(|state| {
             state.refused.insert(service);
         });
+    }
+
+    /// Nothing can be added from now on.
+    pub fn refuse_additions(&self) {
+        self.with(|state| state.refuses_additions = true);
     }
 
     /// Changes the table as somebody else would.
@@ -205,7 +211,10 @@ impl Ipvs for InMemory {
             for step in steps {
                 let result = if let Some(reason) = &state.unavailable {
                     Err(IpvsError(reason.clone()))
-                } else if state.refused.contains(&step.service()) {
+                } else if state.refused.contains(&step.service())
+                    || (state.refuses_additions
+                        && matches!(step, Step::AddService(_) | Step::AddDestination(..)))
+                {
                     Err(IpvsError(format!("failed to {step}: refused")))
                 } else {
                     state

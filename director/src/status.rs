@@ -23,6 +23,8 @@ pub struct Around<'a> {
     pub deviations: &'a [Deviation],
     /// Changes that the kernel refused in the last round.
     pub failed: &'a [String],
+    /// Changes that wait for the end of a hold.
+    pub waiting: usize,
     /// What others changed, newest last.
     pub drift: &'a [String],
     /// How often.
@@ -90,7 +92,10 @@ fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
         warnings.push(format!("IPVS is not available: {reason}"));
     }
     if let Some(reason) = reconciler.orders().hold() {
-        warnings.push(format!("on hold {reason}: nothing is changed"));
+        warnings.push(format!(
+            "on hold {reason}: nothing is changed; changes that wait for its end: {}",
+            around.waiting
+        ));
     }
     if let Some(reason) = reconciler.orders().drain_this() {
         warnings.push(format!(
@@ -150,7 +155,7 @@ fn service_data(
         "address": service.address.to_string(),
         "port": service.port,
         "scheduler": service.service.scheduler,
-        "settings": describe(&service.service),
+        "settings": describe(observed.table.services.get(&key).map_or(&service.service, |found| &found.service)),
         "in_kernel": observed.table.services.contains_key(&key),
         "panic": decision.panic,
         "healthy": decision.serving,

@@ -142,12 +142,15 @@ pub fn profile(platform: &Platform, node: &str, ipvs: bool) -> Vec<Tunable> {
     tunables
 }
 
-/// Sets what differs; what cannot be set is returned.
-pub fn ensure(tunables: &[Tunable]) -> Vec<Deviation> {
-    tunables.iter().filter_map(ensure_one).collect()
+/// Sets what differs, unless nothing may be changed now; what still deviates is returned.
+pub fn ensure(tunables: &[Tunable], may_set: bool) -> Vec<Deviation> {
+    tunables
+        .iter()
+        .filter_map(|tunable| ensure_one(tunable, may_set))
+        .collect()
 }
 
-fn ensure_one(tunable: &Tunable) -> Option<Deviation> {
+fn ensure_one(tunable: &Tunable, may_set: bool) -> Option<Deviation> {
     let key = Key::new(&tunable.path);
     let deviation = |found, reason: String| {
         Some(Deviation {
@@ -164,6 +167,9 @@ fn ensure_one(tunable: &Tunable) -> Option<Deviation> {
     };
     if same(&found, &tunable.want) {
         return None;
+    }
+    if !may_set {
+        return deviation(Some(found), "not set while on hold".to_owned());
     }
     match fs::write(key.path(), format!("{}\n", tunable.want)) {
         Ok(()) => {

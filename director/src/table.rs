@@ -68,8 +68,12 @@ impl Step {
     }
 
     /// Whether it takes something away: done last, and only when what it depends on was done.
-    pub fn is_delete(&self) -> bool {
-        matches!(self, Step::DeleteDestination(..) | Step::DeleteService(_))
+    pub fn takes_away(&self) -> bool {
+        match self {
+            Step::DeleteDestination(..) | Step::DeleteService(_) => true,
+            Step::SetDestination { from, to, .. } => to.weight < from.weight,
+            Step::AddService(_) | Step::SetService { .. } | Step::AddDestination(..) => false,
+        }
     }
 
     /// The kernel's request.

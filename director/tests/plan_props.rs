@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use director::apply;
+use director::apply::{self, Caution};
 use director::ipvs::{InMemory, Ipvs};
 use director::ownership::Ownership;
 use director::plan::diff;
@@ -157,8 +157,8 @@ proptest! {
                 prop_assert!(!actual.services.contains_key(&service.key));
             }
         }
-        let first_delete = steps.iter().position(Step::is_delete).unwrap_or(steps.len());
-        prop_assert!(steps.iter().skip(first_delete).all(Step::is_delete), "deletions come last");
+        let first_taking = steps.iter().position(Step::takes_away).unwrap_or(steps.len());
+        prop_assert!(steps.iter().skip(first_taking).all(Step::takes_away), "what takes away comes last");
     }
 
     #[test]
@@ -168,7 +168,7 @@ proptest! {
         memory.refuse(refused);
         let steps = diff(&actual, &wanted, &ours());
         let tried = steps.len();
-        let report = runtime.block_on(apply::apply(&memory, steps));
+        let report = runtime.block_on(apply::apply(&memory, &actual, steps, Caution::Service));
         let after = runtime.block_on(memory.observe()).expect("an observation").table;
         prop_assert_eq!(after.services.get(&refused), actual.services.get(&refused), "a refusing service stays as it was");
         prop_assert_eq!(report.done.len() + report.failed.len() + report.skipped.len(), tried);

@@ -1,8 +1,8 @@
 //! SHELL: what the loop tells others: log lines, events, metrics, and the verdicts for vrrpd.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use probe::{Change, Health};
+use probe::{Change, Health, TargetKey};
 use serde_json::json;
 
 use super::{DRIFT_SHOWN, Driver, FAILED_SHOWN};
@@ -53,28 +53,28 @@ impl Driver {
             .update(|sample| sample.drift += u64::try_from(drift.len()).unwrap_or(0));
     }
 
-    pub(super) fn report_change(&self, change: &Change) {
-        // One target may stand for many ports.
-        let servers: BTreeSet<String> = self
-            .reconciler
-            .layout()
-            .pools
+    pub(super) fn report_changes(&self, changes: &[Change]) {
+        // One target may stand for many ports; one look at all of them serves a storm of changes.
+        let mut servers: BTreeMap<&TargetKey, BTreeSet<String>> = changes
             .iter()
-            .flat_map(|pool| {
-                let concerned = pool
-                    .members
-                    .iter()
-                    .filter(|member| member.key == change.key);
-                concerned.map(|member| format!("{}/{}", pool.id.service, member.address))
-            })
+            .map(|change| (&change.key, BTreeSet::new()))
             .collect();
-        let event = match (change.status.health, change.status.draining) {
-            (Health::Up, true) => "backend.draining",
-            (Health::Up, false) => "backend.up",
-            (Health::Down, _) => "backend.down",
-            (Health::Checking, _) => return,
-        };
-        self.events.emit(event, json!({ "servers": servers, "reason": change.status.reason, "weight_percent": change.status.weight_percent }));
+        for pool in &self.reconciler.layout().pools {
+            for member in &pool.members {
+                if let Some(names) = servers.get_mut(&member.key) {
+                    names.insert(format!("{}/{}", pool.id.service, member.address));
+                }
+            }
+        }
+        for Change { key, status } in changes {
+            let event = match (status.health, status.draining) {
+                (Health::Up, true) => "backend.draining",
+                (Health::Up, false) => "backend.up",
+                (Health::Down, _) => "backend.down",
+                (Health::Checking, _) => continue,
+            };
+            self.events.emit(event, json!({ "servers": servers.get(key), "reason": status.reason, "weight_percent": status.weight_percent }));
+        }
     }
 
     pub(super) fn publish(&mut self) {

@@ -1,0 +1,227 @@
+//! The loop's parts on a table in memory: a hold changes nothing, a file that is refused leaves no gap, a stop tells vrrpd.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use conf::Tier;
+use daemon::intent::Want;
+use daemon::verdict::VerdictState;
+use ipvs_netlink::{Destination, DestinationKey, Protocol, ServiceKey};
+
+use probe::Settings;
+use probe::engine::{Answer, CheckError, Engine};
+
+use super::*;
+use crate::ipvs::InMemory;
+
+/// Servers, and further settings of the director.
+fn platform(servers: &str, director: &str) -> Arc<conf::Platform> {
+    let text = format!(
+        r#"
+schema = 1
+name = "t"
+[network.front]
+cidr = ["10.0.0.0/24"]
+[node.lb1.on]
+front = {{ interface = "weirtest0", addresses = ["10.0.0.5"] }}
+[node.lb2.on]
+front = {{ interface = "weirtest0", addresses = ["10.0.0.6"] }}
+[vip.web]
+network = "front"
+addresses = ["10.0.0.100/32"]
+directors = ["lb1", "lb2"]
+vrrp = {{ id = 51 }}
+[director]
+reconcile_interval = "1h"
+{director}
+[virtual_service.web]
+vips = ["web"]
+ports = [80]
+forward = "dr"
+real_servers = [{servers}]
+check = {{ kind = "tcp", initial = "up", interval = "1h", timeout = "1m" }}
+"#
+    );
+    let report = conf::load_with(Path::new("t.toml"), &|_| Ok(text.clone()));
+    let platform = report.platform_for(Tier::Layer4);
+    Arc::new(
+        platform
+            .unwrap_or_else(|problems| panic!("{problems:#?}"))
+            .clone(),
+    )
+}
+
+const ONE: &str = r#"{ address = "10.0.0.11" }"#;
+const OTHER: &str = r#"{ address = "10.0.0.12" }"#;
+
+fn vip() -> ServiceKey {
+    ServiceKey::Address {
+        protocol: Protocol::Tcp,
+        address: "10.0.0.100".parse().unwrap(),
+        port: 80,
+    }
+}
+
+fn server(last: u8) -> DestinationKey {
+    DestinationKey {
+        address: [10, 0, 0, last].into(),
+        port: 80,
+    }
+}
+
+/// Checks that never end: nothing leaves the machine, and `initial` is what counts.
+struct Silent;
+
+#[async_trait]
+impl Engine for Silent {
+    async fn check(&self, _: &probe::Target) -> Result<Answer, CheckError> {
+        std::future::pending().await
+    }
+}
+
+struct Bench {
+    driver: Driver,
+    kernel: Arc<InMemory>,
+    verdicts: watch::Receiver<Verdicts>,
+    _state: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn running(platform: Arc<conf::Platform>) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let kernel = Arc::new(InMemory::default());
+        let (sender, verdicts) = watch::channel(Verdicts::default());
+        let (prober, _) = Prober::with_engine(Settings::default(), clock::now, Arc::new(Silent));
+        let driver = Driver::new(Parts {
+            ipvs: Arc::clone(&kernel) as Arc<dyn Ipvs>,
+            reconciler: Reconciler::new(platform, "lb1", Default::default()),
+            prober,
+            marking: Marking::default(),
+            state: StateFile::open(state.path()),
+            metrics: Metrics::default(),
+            events: Events::default(),
+            verdicts: sender,
+            // A test must not change the machine it runs on.
+            tunables: |_, _| Vec::new(),
+        });
+        let mut bench = Self {
+            driver,
+            kernel,
+            verdicts,
+            _state: state,
+        };
+        bench.driver.round().await;
+        bench.kernel.take_applied();
+        bench
+    }
+
+    async fn hold(&mut self, wants: &[Want]) {
+        let intents: Vec<Intent> = wants
+            .iter()
+            .map(|want| Intent {
+                target: Target("this".to_owned()),
+                want: want.clone(),
+                who: "ann".to_owned(),
+                since: jiff::Timestamp::UNIX_EPOCH,
+                why: "works on it".to_owned(),
+                until: None,
+            })
+            .collect();
+        let (sender, _) = oneshot::channel();
+        self.driver.command(Command::Intents(intents, sender)).await;
+    }
+
+    async fn look_again(&mut self) {
+        self.driver.stale = true;
+        self.driver.round().await;
+    }
+
+    fn drift(&self) -> u64 {
+        self.driver.metrics.read(|sample| sample.drift)
+    }
+
+    async fn weight(&self, last: u8) -> Option<u32> {
+        let table = self.kernel.observe().await.unwrap().table;
+        let found = table.destination(&vip(), &server(last)).copied();
+        found.map(|found: Destination| found.weight)
+    }
+}
+
+#[tokio::test]
+async fn a_hold_changes_nothing_and_says_what_waits() {
+    let mut bench = Bench::running(platform(ONE, "")).await;
+    bench.hold(&[Want::Hold]).await;
+    bench.kernel.edit(|observed| {
+        let service = observed.table.services.get_mut(&vip()).unwrap();
+        service.destinations.clear();
+    });
+    for _ in 0..3 {
+        bench.look_again().await;
+    }
+    assert_eq!((bench.kernel.take_applied(), bench.drift()), (vec![], 0));
+    let status = status::data(
+        &bench.driver.reconciler,
+        &bench.driver.observed,
+        &bench.driver.around(),
+    );
+    assert_eq!(
+        status["warnings"][0],
+        "on hold by ann: works on it: nothing is changed; changes that wait for its end: 1"
+    );
+    bench.hold(&[]).await;
+    bench.look_again().await;
+    assert_eq!((bench.weight(11).await, bench.drift()), (Some(1), 1));
+}
+
+#[tokio::test]
+async fn a_stop_while_on_hold_ends_and_leaves_the_table() {
+    for policy in ["drain", "remove"] {
+        let director = format!("on_stop = \"{policy}\"");
+        let mut bench = Bench::running(platform(ONE, &director)).await;
+        bench.hold(&[Want::Hold]).await;
+        let (_sender, mut commands) = mpsc::channel(1);
+        bench
+            .driver
+            .stop(&mut commands, std::future::pending::<()>())
+            .await;
+        assert_eq!(bench.kernel.take_applied(), [], "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_that_removes_tells_vrrpd() {
+    let mut bench = Bench::running(platform(ONE, "on_stop = \"remove\"")).await;
+    let (_sender, mut commands) = mpsc::channel(1);
+    let stop = bench
+        .driver
+        .stop(&mut commands, std::future::pending::<()>());
+    stop.await;
+    assert!(
+        bench
+            .kernel
+            .observe()
+            .await
+            .unwrap()
+            .table
+            .services
+            .is_empty()
+    );
+    let state = bench.verdicts.borrow_and_update().vips[0].state;
+    assert_eq!(state, VerdictState::TableMissing);
+}
+
+#[tokio::test]
+async fn a_file_that_the_kernel_refuses_takes_nothing_away_meanwhile() {
+    let mut bench = Bench::running(platform(ONE, "")).await;
+    bench.kernel.refuse_additions();
+    let new = Loaded {
+        platform: platform(OTHER, ""),
+        node: "lb1".to_owned(),
+        hash: String::new(),
+        warnings: Vec::new(),
+    };
+    let refused = bench.driver.reload(&new).await.unwrap_err().to_string();
+    assert!(refused.contains("the file before stays"), "{refused}");
+    assert_eq!(bench.kernel.take_applied(), [], "not for a moment");
+    assert_eq!(bench.weight(11).await, Some(1));
+}
