@@ -13,7 +13,7 @@ use daemon::verdict::Verdicts;
 use probe::{Health, Prober, Target, TargetKey};
 use tokio::sync::watch;
 
-use crate::event::Standing;
+use crate::event::{Standing, Why, Yield};
 use crate::gate::{Belief, Gate};
 use crate::mailbox::Mailbox;
 use crate::plan::{Key, Share, Wanted, restarts, share};
@@ -202,6 +202,9 @@ impl Desk {
                 .map(|(_, judgement)| judgement.standing);
             let new = !self.started.contains(key);
             if before != Some(judgement.standing) && (new || !self.held) {
+                if before.is_some() {
+                    tell(key, &belief, &judgement);
+                }
                 standings.insert(key.clone(), judgement.standing);
             }
             if new || !self.held {
@@ -273,6 +276,26 @@ impl Desk {
         let needed = self.share.routers.values().any(|wanted| wanted.gated);
         self.director.as_deref().filter(|_| needed)
     }
+}
+
+/// Priorities move for reasons that nobody should have to guess from transitions.
+fn tell(key: &Key, belief: &Belief, judgement: &Judgement) {
+    let yields = judgement.standing.yields;
+    let mut reasons: Vec<String> = yields
+        .map(|reason| Why::Yielded { reason }.to_string())
+        .into_iter()
+        .collect();
+    if let Belief::TableMissing { reason } = belief {
+        reasons.push(reason.clone());
+    }
+    reasons.extend(judgement.contributions.iter().map(|part| part.what.clone()));
+    let priority = yields.map_or(judgement.standing.priority, Yield::priority);
+    tracing::info!(
+        vip = key.vip,
+        priority,
+        reasons = reasons.join("; "),
+        "the priority has changed"
+    );
 }
 
 /// Where a tracked check looks: this node, unless the check says otherwise. Edge's readiness is not served on the loopback address.

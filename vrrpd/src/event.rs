@@ -171,7 +171,7 @@ pub enum Why {
     Stopped,
     /// It owns the addresses (priority 255).
     Owner,
-    /// The interface is down.
+    /// The interface cannot be used: it is down, is not there, or refuses the socket.
     LinkDown,
     /// The interface has no address to send from.
     NoAddress,
@@ -213,7 +213,7 @@ impl fmt::Display for Why {
             Why::Started => f.write_str("started"),
             Why::Stopped => f.write_str("stopped"),
             Why::Owner => f.write_str("owns the addresses (priority 255)"),
-            Why::LinkDown => f.write_str("the interface is down"),
+            Why::LinkDown => f.write_str("the interface cannot be used"),
             Why::NoAddress => f.write_str("the interface has no address to send from"),
             Why::LinkUp => f.write_str("the interface works again"),
             Why::MasterSilent => f.write_str("no master was heard"),

@@ -183,6 +183,8 @@ pub(crate) struct RouterView {
     pub(crate) down_interval: Duration,
     pub(crate) interval: Duration,
     pub(crate) interface: String,
+    /// Whether there is such an interface.
+    pub(crate) exists: bool,
     pub(crate) source: Option<Ipv4Addr>,
     pub(crate) peers: BTreeMap<Ipv4Addr, Peer>,
     pub(crate) counters: Counters,

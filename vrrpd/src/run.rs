@@ -158,7 +158,7 @@ fn director_socket(context: &Context) -> std::path::PathBuf {
 }
 
 async fn listen(desk: SharedDesk, socket: std::path::PathBuf, changed: Arc<Notify>) {
-    let mut silent = None;
+    let (mut silent, mut spoken) = (None, false);
     verdicts::listen(socket, |heard| {
         let now = clock::now();
         match heard {
@@ -166,6 +166,7 @@ async fn listen(desk: SharedDesk, socket: std::path::PathBuf, changed: Arc<Notif
                 if silent.take().is_some() {
                     tracing::info!("the local director answers");
                 }
+                spoken = true;
                 lock(&desk).handle_verdicts(&verdicts, now);
             }
             Heard::Silence(reason) => {
@@ -174,7 +175,11 @@ async fn listen(desk: SharedDesk, socket: std::path::PathBuf, changed: Arc<Notif
                 let mut desk = lock(&desk);
                 desk.handle_silence(reason.clone(), now);
                 if first && desk.director_trouble().is_some() {
-                    tracing::warn!(%reason, "the local director does not answer; its last verdicts are believed for a while");
+                    let meanwhile = match spoken {
+                        true => "its last verdicts are believed for `verdict_hold`",
+                        false => "until it does, this node counts as not ready",
+                    };
+                    tracing::warn!(%reason, meanwhile, "the local director does not answer");
                 }
             }
         }

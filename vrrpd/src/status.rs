@@ -8,7 +8,7 @@ use daemon::clock;
 use serde_json::{Value, json};
 
 use crate::desk::Desk;
-use crate::event::StateName;
+use crate::event::{StateName, Why};
 use crate::gate::Belief;
 use crate::mailbox::{RouterView, Snapshot};
 use crate::netlink::Kernel;
@@ -162,8 +162,14 @@ fn router_warnings(key: &Key, view: &RouterView, now: Moment) -> Vec<String> {
             }
         }
     }
-    if view.state == StateName::Fault {
-        warnings.push(format!("{key}: {} ({})", view.why, view.interface));
+    // Where the socket is the trouble, it was named above.
+    if view.state == StateName::Fault && view.socket_trouble.is_none() {
+        let interface = &view.interface;
+        warnings.push(match (view.exists, view.why) {
+            (false, _) => format!("{key}: there is no interface {interface} on this machine"),
+            (true, Why::NoAddress) => format!("{key}: {interface} has no IPv4 address"),
+            (true, _) => format!("{key}: {interface} is down or has no carrier"),
+        });
     }
     if view.counters.address_mismatch > 0 {
         warnings.push(format!(
@@ -198,7 +204,13 @@ pub(crate) fn render(data: &Value, out: &mut String) {
         );
         let addresses = router["addresses"].as_array().into_iter().flatten();
         let addresses: Vec<&str> = addresses.filter_map(Value::as_str).collect();
-        let _ = writeln!(out, "  holds    {}", addresses.join(" "));
+        let held = match (router["addresses_up"].as_str(), &router["lingering"]) {
+            (Some("up"), _) => " (held here)",
+            (Some(_), _) => " (not yet on the interface)",
+            (None, Value::Bool(true)) => " (still here until another node is heard)",
+            (None, _) => "",
+        };
+        let _ = writeln!(out, "  VIP      {}{held}", addresses.join(" "));
         let _ = writeln!(out, "  priority {} in the file", router["base_priority"]);
         for part in router["contributions"].as_array().into_iter().flatten() {
             let what = part["what"].as_str().unwrap_or_default();

@@ -356,6 +356,10 @@ impl Instance {
             down_interval: router.down_interval(),
             interval: Duration::from_millis(u64::from(config.interval) * 10),
             interface: self.wanted.interface.clone(),
+            exists: self
+                .interface
+                .as_ref()
+                .is_some_and(|found| found.index != 0),
             source: router.link().primary,
             peers: router.peers().clone(),
             counters: router.counters(),
