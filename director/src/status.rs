@@ -1,5 +1,8 @@
 //! What `status`, `why` and the metrics say, as values: the kernel's table beside what was decided and why. Pure.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
 use conf::Moment;
 use ipvs_netlink::{DestinationKey, ServiceKey};
 use probe::Health;
@@ -218,6 +221,8 @@ pub fn why(
     around: &Around<'_>,
     wanted: &str,
 ) -> Option<Value> {
+    let socket: Option<SocketAddr> = wanted.parse().ok();
+    let address: Option<IpAddr> = wanted.parse().ok();
     let found: Vec<Value> = pairs(reconciler)
         .flat_map(|(pool, decision)| {
             pool.services
@@ -225,8 +230,9 @@ pub fn why(
                 .map(move |service| (pool, decision, service))
         })
         .filter(|(pool, _, service)| {
-            let socket = std::net::SocketAddr::new(service.address, service.port).to_string();
-            wanted == socket || wanted == service.address.to_string() || wanted == pool.id.service
+            wanted == pool.id.service
+                || socket.is_some_and(|socket| service.takes(socket.ip(), Some(socket.port())))
+                || address.is_some_and(|address| service.takes(address, None))
         })
         .map(|(pool, decision, service)| {
             service_data(reconciler, observed, around, pool, decision, service)
@@ -249,7 +255,7 @@ pub fn sample(reconciler: &Reconciler, observed: &Observation, sample: &mut Samp
                 ("proto", protocol(&key)),
                 (
                     "address",
-                    std::net::SocketAddr::new(service.address, service.port).to_string(),
+                    SocketAddr::new(service.address, service.port).to_string(),
                 ),
             ];
             sample.services.push((
@@ -297,28 +303,34 @@ pub fn sample(reconciler: &Reconciler, observed: &Observation, sample: &mut Samp
     sample.foreign = i64::try_from(foreign).unwrap_or(i64::MAX);
 }
 
+/// One entry per kind and address: services that ask the same server at another pace share it, as a series must not come twice.
 fn checks(reconciler: &Reconciler) -> Vec<(crate::metrics::Labels, u64, u64, Option<f64>)> {
-    let targets: std::collections::BTreeMap<_, _> = reconciler
+    let targets: BTreeMap<_, _> = reconciler
         .layout()
-        .targets()
-        .into_iter()
-        .map(|target| (target.key(), target))
+        .pools
+        .iter()
+        .flat_map(|pool| &pool.members)
+        .map(|member| (&member.key, member))
         .collect();
-    targets
+    let mut checks: BTreeMap<(&str, SocketAddr), (u64, u64, Option<f64>)> = BTreeMap::new();
+    for (key, member) in targets {
+        let Some(status) = reconciler.statuses().get(key) else {
+            continue;
+        };
+        let (made, failed) = status.checks;
+        let entry = checks
+            .entry((member.check.kind.word(), member.checked))
+            .or_default();
+        entry.0 += made.saturating_sub(failed);
+        entry.1 += failed;
+        let seconds = status.latency.map(|latency| latency.as_secs_f64());
+        entry.2 = seconds.or(entry.2);
+    }
+    checks
         .into_iter()
-        .filter_map(|(key, target)| {
-            let status = reconciler.statuses().get(&key)?;
-            let labels = vec![
-                ("kind", target.check.kind.word().to_owned()),
-                ("target", target.address.to_string()),
-            ];
-            let (made, failed) = status.checks;
-            Some((
-                labels,
-                made.saturating_sub(failed),
-                failed,
-                status.latency.map(|latency| latency.as_secs_f64()),
-            ))
+        .map(|((kind, target), (good, bad, seconds))| {
+            let labels = vec![("kind", kind.to_owned()), ("target", target.to_string())];
+            (labels, good, bad, seconds)
         })
         .collect()
 }
@@ -329,3 +341,6 @@ fn protocol(key: &ServiceKey) -> String {
         ServiceKey::Mark { .. } => "mark".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,8 +56,10 @@ pub struct KernelService {
     pub vip: String,
     /// The virtual address.
     pub address: IpAddr,
-    /// The virtual port.
+    /// The virtual port; the first one of a range behind one mark.
     pub port: u16,
+    /// The last port that it takes.
+    pub last_port: u16,
 }
 
 /// One real server of a pool.
@@ -79,6 +81,14 @@ pub struct Member {
     pub check: Arc<Check>,
     /// The identity of what is probed.
     pub key: TargetKey,
+}
+
+impl KernelService {
+    /// Whether connections to this address, and port if one is given, come here.
+    pub fn takes(&self, address: IpAddr, port: Option<u16>) -> bool {
+        self.address == address
+            && port.is_none_or(|port| (self.port..=self.last_port).contains(&port))
+    }
 }
 
 impl Pool {
@@ -226,11 +236,12 @@ fn kernel_services(
     address: IpAddr,
     marks: &Marks,
 ) -> Vec<KernelService> {
-    let make = |key: ServiceKey, port: u16| KernelService {
+    let make = |key: ServiceKey, port: u16, last_port: u16| KernelService {
         service: kernel_service(service, key),
         vip: vip.clone(),
         address,
         port,
+        last_port,
     };
     if service.two_box {
         // One mark for the whole range: it is the filter that knows the ports.
@@ -243,6 +254,7 @@ fn kernel_services(
                         mark,
                     },
                     ports.first,
+                    ports.last,
                 )
             })
             .into_iter()
@@ -257,6 +269,7 @@ fn kernel_services(
                     address,
                     port,
                 },
+                port,
                 port,
             )
         })

@@ -212,7 +212,8 @@ async fn a_stop_that_removes_tells_vrrpd() {
 
 #[tokio::test]
 async fn a_file_that_the_kernel_refuses_takes_nothing_away_meanwhile() {
-    let mut bench = Bench::running(platform(ONE, "")).await;
+    let servers = format!(r#"{ONE}, {{ address = "10.0.0.13" }}"#);
+    let mut bench = Bench::running(platform(&servers, "")).await;
     bench.kernel.refuse_additions();
     let new = Loaded {
         platform: platform(OTHER, ""),
