@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::apply::{self, Caution};
+use crate::desired;
 use crate::intents::{self, Orders};
 use crate::ipvs::Ipvs;
 use crate::marking::Marking;
@@ -383,7 +384,7 @@ impl Driver {
             }
             Command::Plan(new, answer) => {
                 self.look().await;
-                let _ = answer.send(self.plan(&new));
+                let _ = answer.send(self.plan(&new).await);
             }
             Command::Reload(new, answer) => {
                 let result = self.reload(&new).await;
@@ -436,12 +437,17 @@ impl Driver {
             .then(|| format!("IPVS is not available: {reason}"))
     }
 
-    fn plan(&self, new: &Loaded) -> Plan {
+    async fn plan(&self, new: &Loaded) -> Plan {
         let steps =
             self.reconciler
                 .preview(Arc::clone(&new.platform), &self.observed, clock::now());
+        let node = self.reconciler.node();
+        let marked = desired::layout(&new.platform, node).marked;
+        // In the order of a round.
+        let mut lines = self.marking.plan(&new.platform, node, &marked).await;
+        lines.extend(steps.iter().map(Step::plan_step));
         Plan {
-            steps: steps.iter().map(Step::plan_step).collect(),
+            steps: lines,
             order: Vec::new(),
         }
     }
@@ -454,7 +460,7 @@ impl Driver {
                 "the new platform is taken, but IPVS is not available"
             );
         }
-        let plan = self.plan(new);
+        let plan = self.plan(new).await;
         let old = Arc::clone(self.reconciler.platform());
         let failed_before = !self.failed.is_empty();
         // What only the file before checks is checked on until the new one is in force: going back must find its verdicts.

@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use conf::Platform;
 use conf::platform::Protocol;
-use net::tc::{Filter, Rule};
+use daemon::plan::{PlanAction, PlanStep};
+use net::tc::{Filter, FilterId, Rule};
 use net::{Mac, Net};
 
 use crate::marks::Marked;
@@ -83,6 +84,56 @@ pub fn wanted(
     interfaces
 }
 
+/// What would change on an interface that has the filters `found`, as lines of a plan.
+fn steps(interface: &str, wanted: &Wanted, found: &BTreeSet<FilterId>) -> Vec<PlanStep> {
+    let step = |action, detail| PlanStep {
+        action,
+        what: format!("two-box filter on {interface}"),
+        detail,
+        disruptive: false,
+    };
+    let ids: BTreeSet<FilterId> = wanted.filters.iter().map(Filter::id).collect();
+    let missing = wanted
+        .filters
+        .iter()
+        .filter(|filter| !found.contains(&filter.id()))
+        .map(|filter| step(PlanAction::Add, describe(filter)));
+    let waiting = wanted.waiting.iter().map(|address| {
+        let detail = format!("marks for {address}, once the MAC address of every peer is known");
+        step(PlanAction::Add, detail)
+    });
+    let surplus = found.difference(&ids).map(|id| {
+        let detail = format!("tc handle {:#x}", id.handle());
+        step(PlanAction::Remove, detail)
+    });
+    missing.chain(waiting).chain(surplus).collect()
+}
+
+fn describe(filter: &Filter) -> String {
+    let destination = filter.destination;
+    match filter.rule {
+        Rule::Exempt(mac) => format!("no mark for packets from {mac} to {destination}"),
+        Rule::Mark {
+            protocol,
+            first,
+            last,
+            mark,
+        } => {
+            let ports = if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            };
+            let protocol = match protocol {
+                6 => "TCP",
+                17 => "UDP",
+                _ => "SCTP",
+            };
+            format!("mark {mark:#x} for {protocol} to {destination} port {ports}")
+        }
+    }
+}
+
 /// The filters of this node.
 #[derive(Debug, Default)]
 pub struct Marking {
@@ -91,6 +142,8 @@ pub struct Marking {
     touched: BTreeSet<String>,
     /// MAC addresses of peers that were once known: a peer that is silent for a while keeps its exemption.
     known: BTreeMap<(String, String), Mac>,
+    /// Addresses whose marks wait for a peer, by interface: for the plan they are nothing new.
+    waiting: BTreeMap<String, BTreeSet<IpAddr>>,
     problems: Vec<String>,
     looked: bool,
 }
@@ -107,11 +160,71 @@ impl Marking {
         if marked.is_empty() && self.touched.is_empty() && self.looked {
             return;
         }
-        self.problems.clear();
+        let before = std::mem::take(&mut self.problems);
         if let Err(error) = self.try_reconcile(platform, node, marked).await {
             self.problem(format!("two-box marks: {}", chain(&error)));
         }
         self.looked = true;
+        // A peer may be away for days: said once, and in `status` as long as it lasts.
+        for problem in &self.problems {
+            if !before.contains(problem) {
+                tracing::warn!("{problem}");
+            }
+        }
+    }
+
+    /// What a platform with these marks would change, as lines of a plan.
+    pub async fn plan(&self, platform: &Platform, node: &str, marked: &[Marked]) -> Vec<PlanStep> {
+        let Some(net) = &self.net else {
+            return self.planned(platform, node, marked, &BTreeMap::new());
+        };
+        let mut found = BTreeMap::new();
+        for interface in self.interfaces(platform, node, marked).into_keys() {
+            // An interface that is not there, or has no queueing discipline, has no filters.
+            if let Ok(link) = net.link(&interface).await
+                && let Ok(filters) = net.ingress_filters(link.index).await
+            {
+                found.insert(interface, filters);
+            }
+        }
+        self.planned(platform, node, marked, &found)
+    }
+
+    fn planned(
+        &self,
+        platform: &Platform,
+        node: &str,
+        marked: &[Marked],
+        found: &BTreeMap<String, BTreeSet<FilterId>>,
+    ) -> Vec<PlanStep> {
+        let none = BTreeSet::new();
+        self.interfaces(platform, node, marked)
+            .iter_mut()
+            .flat_map(|(interface, wanted)| {
+                if let Some(known) = self.waiting.get(interface) {
+                    wanted.waiting.retain(|address| !known.contains(address));
+                }
+                steps(interface, wanted, found.get(interface).unwrap_or(&none))
+            })
+            .collect()
+    }
+
+    /// What should be on each interface, with those that have filters of ours and need none any more.
+    fn interfaces(
+        &self,
+        platform: &Platform,
+        node: &str,
+        marked: &[Marked],
+    ) -> BTreeMap<String, Wanted> {
+        let mut interfaces = wanted(platform, node, marked, |interface, peer| {
+            self.known
+                .get(&(interface.to_owned(), peer.to_owned()))
+                .copied()
+        });
+        for interface in &self.touched {
+            interfaces.entry(interface.clone()).or_default();
+        }
+        interfaces
     }
 
     /// Removes all filters of ours.
@@ -150,11 +263,6 @@ impl Marking {
         if !marked.is_empty() {
             self.learn_peers(&net, platform, node, marked).await?;
         }
-        let mut interfaces = wanted(platform, node, marked, |interface, peer| {
-            self.known
-                .get(&(interface.to_owned(), peer.to_owned()))
-                .copied()
-        });
         if !self.looked {
             let own = platform
                 .nodes
@@ -164,10 +272,7 @@ impl Marking {
                 .filter_map(|attachment| attachment.interface.clone());
             self.touched.extend(own);
         }
-        for interface in self.touched.clone() {
-            interfaces.entry(interface).or_default();
-        }
-        for (interface, wanted) in interfaces {
+        for (interface, wanted) in self.interfaces(platform, node, marked) {
             self.repair(&net, &interface, &wanted).await;
         }
         Ok(())
@@ -177,6 +282,8 @@ impl Marking {
         for address in &wanted.waiting {
             self.problem(format!("two-box: {address} is not balanced here yet: the MAC address of a peer director on {interface} is not known; is it up? (or name it by `mac` in the file)"));
         }
+        self.waiting
+            .insert(interface.to_owned(), wanted.waiting.clone());
         let result = match net.link(interface).await {
             Ok(link) => net.set_ingress_filters(link.index, &wanted.filters).await,
             Err(error) => Err(error),
@@ -216,7 +323,10 @@ impl Marking {
             else {
                 continue;
             };
-            let link = net.link(&interface).await?;
+            // An interface that is missing is reported where its filters are repaired.
+            let Ok(link) = net.link(&interface).await else {
+                continue;
+            };
             for peer in vip.directors.iter().filter(|director| *director != node) {
                 let addresses = platform
                     .attachment(peer, &vip.network)
@@ -241,7 +351,6 @@ impl Marking {
     }
 
     fn problem(&mut self, text: String) {
-        tracing::warn!("{text}");
         self.problems.push(text);
     }
 }
@@ -269,4 +378,68 @@ pub(crate) fn chain(error: &net::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(port: u16) -> Filter {
+        Filter {
+            destination: "10.0.0.100".parse().unwrap(),
+            rule: Rule::Mark {
+                protocol: 6,
+                first: port,
+                last: port + 1,
+                mark: 0x1_0000,
+            },
+        }
+    }
+
+    #[test]
+    fn what_waits_already_is_no_change() {
+        let report = conf::load_with(std::path::Path::new("t.toml"), &|_| {
+            Ok(include_str!("marking/two_box.toml").to_owned())
+        });
+        let platform = report.platform_for(conf::Tier::Layer4).unwrap();
+        let marked = crate::desired::layout(platform, "lb1").marked;
+        let mut marking = Marking::default();
+        let plan = |marking: &Marking| marking.planned(platform, "lb1", &marked, &BTreeMap::new());
+        assert_eq!(plan(&marking).len(), 1);
+        let vip = BTreeSet::from(["10.0.0.100".parse().unwrap()]);
+        marking.waiting.insert("weirtest0".to_owned(), vip);
+        assert_eq!(plan(&marking), []);
+    }
+
+    #[test]
+    fn a_plan_names_filters_that_come_wait_and_go() {
+        let peer = Filter {
+            rule: Rule::Exempt(Mac([2, 0, 0, 0, 0, 9])),
+            ..mark(80)
+        };
+        let wanted = Wanted {
+            filters: BTreeSet::from([mark(80), peer]),
+            waiting: BTreeSet::from(["fd00::100".parse().unwrap()]),
+        };
+        let found = BTreeSet::from([mark(443).id()]);
+        let lines: Vec<String> = steps("eth0", &wanted, &found)
+            .into_iter()
+            .map(|step| format!("{:?} {}: {}", step.action, step.what, step.detail))
+            .collect();
+        let gone = format!(
+            "Remove two-box filter on eth0: tc handle {:#x}",
+            mark(443).id().handle()
+        );
+        assert_eq!(
+            lines,
+            [
+                "Add two-box filter on eth0: no mark for packets from 02:00:00:00:00:09 to 10.0.0.100",
+                "Add two-box filter on eth0: mark 0x10000 for TCP to 10.0.0.100 port 80-81",
+                "Add two-box filter on eth0: marks for fd00::100, once the MAC address of every peer is known",
+                gone.as_str(),
+            ]
+        );
+        let found = wanted.filters.iter().map(Filter::id).collect();
+        assert_eq!(steps("eth0", &wanted, &found).len(), 1, "only what waits");
+    }
 }

@@ -63,6 +63,13 @@ pub struct FilterId {
     handle: u32,
 }
 
+impl FilterId {
+    /// The handle under which `tc filter show` lists it.
+    pub fn handle(self) -> u32 {
+        self.handle
+    }
+}
+
 impl Filter {
     /// Its identity: equal filters have equal ones.
     pub fn id(&self) -> FilterId {
