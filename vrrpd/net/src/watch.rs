@@ -19,6 +19,8 @@ use crate::link::Link;
 
 /// Kernel memory for events that nobody has read yet: several thousand.
 const RECEIVE_BUFFER: i32 = 4 * 1024 * 1024;
+/// Old events that are thrown away before a snapshot, at most: more than fit into the buffer, and an end whatever others do meanwhile.
+const OLD_EVENTS: usize = 100_000;
 
 /// All links and addresses at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,11 +89,12 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Event, Error> {
         loop {
             if self.stale {
-                // What arrived before the snapshot is told by it; later events may repeat what it says, which changes nothing.
+                // What arrived before the snapshot is told by it, and would tell of states that are over; later events may repeat what
+                // it says, which changes nothing.
+                self.forget()?;
                 let links = self.net.links().await?;
                 let addresses = self.net.addresses().await?;
                 self.stale = false;
-                self.pending.clear();
                 return Ok(Event::Everything(Snapshot { links, addresses }));
             }
             if let Some(event) = self.pending.pop_front() {
@@ -108,6 +111,20 @@ impl Watch {
                 Err(error) => return Err(refused("read", Object::Socket, error)),
             }
         }
+    }
+
+    /// Throws away what has arrived.
+    fn forget(&mut self) -> Result<(), Error> {
+        self.pending.clear();
+        for _ in 0..OLD_EVENTS {
+            match self.socket.socket_ref().recv_from_full() {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(error) => return Err(refused("read", Object::Socket, error)),
+            }
+        }
+        Ok(())
     }
 }
 
