@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use conf::Platform;
-use conf::platform::{Checksum, Track, Vip};
+use conf::platform::{Checksum, Preempt, Track, Vip};
 use daemon::plan::{Plan, PlanAction, PlanStep};
 use serde::{Deserialize, Serialize};
 
@@ -81,11 +81,16 @@ pub struct Share {
     pub routers: BTreeMap<Key, Wanted>,
     /// Sentences about what the file asks for and this version does not do.
     pub warnings: Vec<String>,
+    /// The real-time priority of the protocol thread; what is in force was set at the start.
+    pub realtime_priority: u8,
 }
 
 /// This node's share of the platform.
 pub fn share(platform: &Platform, node: &str) -> Share {
-    let mut share = Share::default();
+    let mut share = Share {
+        realtime_priority: platform.vrrpd.realtime_priority,
+        ..Share::default()
+    };
     for (name, vip) in platform.vips_of_director(node) {
         let left_out = vip
             .all_addresses()
@@ -228,6 +233,17 @@ pub fn difference(old: &Share, new: &Share) -> Plan {
             step(PlanAction::Remove, key, detail, true);
         }
     }
+    if old.realtime_priority != new.realtime_priority {
+        plan.steps.push(PlanStep {
+            action: PlanAction::Change,
+            what: "protocol thread".to_owned(),
+            detail: format!(
+                "realtime_priority {} -> {}, from the next start on",
+                old.realtime_priority, new.realtime_priority
+            ),
+            disruptive: false,
+        });
+    }
     plan.order = order(old, new);
     plan
 }
@@ -262,25 +278,45 @@ fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
         format!("{} ms", u32::from(b.interval) * 10),
     );
     compare("addresses", addresses(&before.held), addresses(&after.held));
-    compare(
-        "preempt",
-        format!("{:?}", a.preempt),
-        format!("{:?}", b.preempt),
-    );
+    compare("preempt", preempt(a.preempt), preempt(b.preempt));
     compare(
         "checksum",
-        format!("{:?}", before.checksum),
-        format!("{:?}", after.checksum),
+        checksum(before.checksum).to_owned(),
+        checksum(after.checksum).to_owned(),
+    );
+    compare(
+        "unready_penalty",
+        before.unready_penalty.to_string(),
+        after.unready_penalty.to_string(),
     );
     if changes.is_empty() {
-        changes.push("timing or tracked checks".to_owned());
+        changes.push("announcements, delays, directors or tracked checks".to_owned());
     }
     changes
 }
 
 fn addresses(held: &[Held]) -> String {
-    let list: Vec<String> = held.iter().map(|held| held.address.to_string()).collect();
+    let list: Vec<String> = held
+        .iter()
+        .map(|held| format!("{}/{}", held.address, held.prefix_len))
+        .collect();
     format!("[{}]", list.join(" "))
+}
+
+fn preempt(preempt: Preempt) -> String {
+    match preempt {
+        Preempt::Never => "never".to_owned(),
+        Preempt::After(delay) if delay.is_zero() => "at once".to_owned(),
+        Preempt::After(delay) => format!("after {delay}"),
+    }
+}
+
+fn checksum(checksum: Checksum) -> &'static str {
+    match checksum {
+        Checksum::Auto => "auto",
+        Checksum::Rfc9568 => "rfc9568",
+        Checksum::PseudoHeader => "pseudo_header",
+    }
 }
 
 /// What must be done in a certain order across the directors.
@@ -380,7 +416,7 @@ vrrp = { id = 52 }
         assert_eq!(peers, [false, true], "mail has no other director");
         let web = second.routers.values().next_back().unwrap();
         assert_eq!((web.interface.as_str(), web.priority), ("bond0.100", 240));
-        assert_eq!(share_of("nobody", BASE), Share::default());
+        assert_eq!(share_of("nobody", BASE).routers, BTreeMap::new());
     }
 
     #[test]
@@ -399,9 +435,19 @@ vrrp = { id = 52 }
                 "Change virtual router web: advert interval 100 ms -> 1000 ms, false",
             ),
             (
+                "id = 52",
+                "id = 52, preempt = false",
+                "Change virtual router mail: preempt at once -> never, false",
+            ),
+            (
+                "schema = 1",
+                "schema = 1\nvrrpd = { realtime_priority = 7 }",
+                "Change protocol thread: realtime_priority 50 -> 7, from the next start on, false",
+            ),
+            (
                 "10.1.0.100/32",
                 "10.1.0.101/32",
-                "Change virtual router mail: addresses [10.1.0.100] -> [10.1.0.101], true",
+                "Change virtual router mail: addresses [10.1.0.100/32] -> [10.1.0.101/32], true",
             ),
             (
                 "[vip.mail]",
