@@ -204,6 +204,12 @@ async fn serve(context: &Context, keep: bool) -> anyhow::Result<()> {
         }),
         wake: Notify::new(),
     });
+    // The sockets first: a second start ends here, before it touches what the first one holds.
+    let served = context
+        .serve(Arc::new(RealServerControl {
+            shared: Arc::clone(&shared),
+        }))
+        .await?;
     verify(&net, &shared).await;
     let refused = {
         let state = shared.state();
@@ -213,11 +219,6 @@ async fn serve(context: &Context, keep: bool) -> anyhow::Result<()> {
         undo(&net, &shared).await;
         return Err(Refused::new(Exit::Refused, reason).into());
     }
-    let served = context
-        .serve(Arc::new(RealServerControl {
-            shared: Arc::clone(&shared),
-        }))
-        .await?;
     served.ready();
     loop {
         tokio::select! {
@@ -255,18 +256,22 @@ async fn verify(net: &Net, shared: &Shared) {
         }
     }
     // Without the ARP settings no address may appear.
-    if problems.is_empty()
-        && let Err(error) = addresses(net, shared, &wanted, first).await
-    {
-        problems.push(chain(&error));
+    let mut advice = advice(&wanted);
+    if problems.is_empty() {
+        match addresses(net, shared, &wanted, first).await {
+            Ok(more) => advice.extend(more),
+            Err(error) => problems.push(chain(&error)),
+        }
     }
-    let advice = advice(&wanted);
     let mut state = shared.state();
     state.verified = problems.is_empty();
     if problems != state.problems {
         for problem in &problems {
             tracing::warn!("{problem}");
         }
+    }
+    for text in advice.iter().filter(|text| !state.advice.contains(text)) {
+        tracing::warn!("{text}");
     }
     state.problems = problems;
     state.advice = advice;
@@ -277,7 +282,7 @@ async fn addresses(
     shared: &Shared,
     wanted: &Wanted,
     first: bool,
-) -> Result<(), net::Error> {
+) -> Result<Vec<String>, net::Error> {
     let loopback = net.link(LOOPBACK).await?;
     for address in &wanted.addresses {
         let prefix_len = if address.is_ipv4() { 32 } else { 128 };
@@ -296,10 +301,9 @@ async fn addresses(
         }
     }
     // What an earlier start added, or the file no longer names, is known by its tag.
-    let own: Vec<IpAddr> = net
-        .addresses()
-        .await?
-        .into_iter()
+    let found = net.addresses().await?;
+    let own: Vec<IpAddr> = found
+        .iter()
         .filter(|found| found.link == loopback.index && found.is_own())
         .map(|found| found.address)
         .collect();
@@ -313,7 +317,29 @@ async fn addresses(
         state.added.remove(&address);
         state.present.remove(&address);
     }
-    Ok(())
+    let names: BTreeMap<u32, String> = net
+        .links()
+        .await?
+        .into_iter()
+        .filter(|link| !link.loopback)
+        .map(|link| (link.index, link.name))
+        .collect();
+    let places = found
+        .iter()
+        .filter_map(|found| Some((found.address, names.get(&found.link)?.as_str())));
+    Ok(answering(wanted, places))
+}
+
+/// VIPs that are on an interface where this node answers for them, and does not direct them.
+fn answering<'a>(wanted: &Wanted, places: impl Iterator<Item = (IpAddr, &'a str)>) -> Vec<String> {
+    places
+        .filter(|(address, _)| {
+            wanted.addresses.contains(address) && !wanted.shared.contains(address)
+        })
+        .map(|(address, interface)| {
+            format!("VIP {address} is on {interface} too: this node answers for it there and takes its traffic away from the director; find out who added it, and remove it with `ip address del {address} dev {interface}`")
+        })
+        .collect()
 }
 
 async fn remove(net: &Net, loopback: u32, address: IpAddr) -> Result<(), net::Error> {
@@ -356,6 +382,23 @@ async fn undo(net: &Net, shared: &Shared) {
         }
     }
     if kept {
+        return;
+    }
+    let left = match net.addresses().await {
+        Ok(found) => found
+            .into_iter()
+            .map(|found| found.address)
+            .find(|address| wanted.addresses.contains(address)),
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "the ARP settings stay");
+            return;
+        }
+    };
+    if let Some(address) = left {
+        tracing::warn!(
+            %address,
+            "a VIP that somebody else added is still on this node: the ARP settings stay, so that it does not answer for it"
+        );
         return;
     }
     for (key, value) in before {
@@ -428,7 +471,10 @@ impl Control for RealServerControl {
 
     async fn not_ready(&self) -> Option<String> {
         let state = self.shared.state();
-        (!state.verified).then(|| state.problems.join("; "))
+        (!state.verified).then(|| match state.problems.as_slice() {
+            [] => "addresses and ARP settings were not looked at yet".to_owned(),
+            problems => problems.join("; "),
+        })
     }
 
     async fn plan(&self, new: &Loaded) -> Plan {
@@ -489,4 +535,123 @@ fn render(data: &Value, out: &mut String) {
             .and_then(Value::as_u64)
             .unwrap_or_default()
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const TEXT: &str = r#"
+schema = 1
+name = "t"
+[network.front]
+cidr = ["10.0.0.0/24"]
+[network.inside]
+cidr = ["10.1.0.0/24"]
+[node.lb1.on]
+front = { interface = "eth0", addresses = ["10.0.0.5"] }
+inside = { interface = "eth1", addresses = ["10.1.0.5"] }
+[node.lb2.on]
+front = { interface = "eth0", addresses = ["10.0.0.6"] }
+[node.edge1.on]
+front = { interface = "bond0", addresses = ["10.0.0.11"] }
+inside = { interface = "bond1", addresses = ["10.1.0.11"] }
+[node.edge2.on]
+inside = { interface = "eth0", addresses = ["10.1.0.12"] }
+[vip.web]
+network = "front"
+addresses = ["10.0.0.100/32"]
+directors = ["lb1", "lb2"]
+vrrp = { id = 51 }
+[vip.two]
+network = "front"
+addresses = ["10.0.0.101/32"]
+directors = ["lb1", "lb2"]
+vrrp = { id = 52 }
+[virtual_service.web]
+vips = ["web"]
+ports = [80]
+forward = "dr"
+real_servers = [{ node = "edge1", network = "front" }]
+check = { kind = "tcp" }
+[virtual_service.two]
+vips = ["two"]
+ports = [80]
+forward = "dr"
+real_servers = [{ node = "lb1", network = "front" }, { node = "lb2" }]
+check = { kind = "tcp" }
+"#;
+
+    fn needs(node: &str) -> (String, String, String) {
+        let report = conf::load_with(Path::new("t.toml"), &|_| Ok(TEXT.to_owned()));
+        let platform = report
+            .platform_for(Tier::Layer4)
+            .unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let wanted = wanted(platform, node);
+        let join = |addresses: &BTreeSet<IpAddr>| {
+            let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            texts.join(" ")
+        };
+        let interfaces: Vec<String> = wanted.interfaces.iter().cloned().collect();
+        (
+            join(&wanted.addresses),
+            interfaces.join(" "),
+            join(&wanted.shared),
+        )
+    }
+
+    #[test]
+    fn each_node_needs_its_own_share() {
+        for (node, addresses, interfaces, shared) in [
+            ("edge1", "10.0.0.100", "bond0", ""),
+            ("edge2", "", "", ""),
+            ("lb1", "10.0.0.101", "eth0", "10.0.0.101"),
+        ] {
+            let expected = (addresses.into(), interfaces.into(), shared.into());
+            assert_eq!(needs(node), expected, "{node}");
+        }
+    }
+
+    #[test]
+    fn arp_settings_cover_all_and_the_interfaces_of_the_vips() {
+        let wanted = Wanted {
+            interfaces: BTreeSet::from(["bond0".to_owned()]),
+            ..Wanted::default()
+        };
+        let lines: Vec<String> = tunables(&wanted)
+            .iter()
+            .map(|(key, value)| format!("{} = {value}", key.path().display()))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "/proc/sys/net/ipv4/conf/all/arp_ignore = 1",
+                "/proc/sys/net/ipv4/conf/all/arp_announce = 2",
+                "/proc/sys/net/ipv4/conf/bond0/arp_ignore = 1",
+                "/proc/sys/net/ipv4/conf/bond0/arp_announce = 2",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_vip_where_this_node_answers_for_it_is_reported() {
+        let [web, two, other] = ["10.0.0.100", "10.0.0.101", "10.0.0.9"].map(|text| {
+            let address: IpAddr = text.parse().unwrap();
+            address
+        });
+        let wanted = Wanted {
+            addresses: BTreeSet::from([web, two]),
+            shared: BTreeSet::from([two]),
+            ..Wanted::default()
+        };
+        let places = [(web, "eth0"), (two, "eth0"), (other, "eth0")];
+        let advice = answering(&wanted, places.into_iter());
+        assert_eq!(advice.len(), 1, "{advice:?}");
+        assert!(
+            advice[0].starts_with("VIP 10.0.0.100 is on eth0 too"),
+            "{advice:?}"
+        );
+    }
 }
