@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Json;
 use axum::routing::get;
-use daemon::intent::{Intent, Target};
+use daemon::intent::{Intent, Target, Want};
 use daemon::plan::Plan;
 use daemon::{Control, Exit, Loaded, Refused, clock};
 use serde_json::{Value, json};
@@ -86,6 +86,16 @@ impl Control for VrrpControl {
                 Exit::Failed,
                 "the protocol thread does not answer: restart vrrpd",
             )),
+        }
+    }
+
+    async fn check_want(&self, want: &Want) -> Result<(), Refused> {
+        match want {
+            Want::Weight { .. } => Err(Refused::new(
+                Exit::Refused,
+                "a VIP has no weight: `vrrpd drain` leaves it to others, the file's priorities choose among them",
+            )),
+            Want::Drain | Want::Disable | Want::Hold => Ok(()),
         }
     }
 

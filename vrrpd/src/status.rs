@@ -171,6 +171,15 @@ fn router_warnings(key: &Key, view: &RouterView, now: Moment) -> Vec<String> {
             (true, _) => format!("{key}: {interface} is down or has no carrier"),
         });
     }
+    if view.counters.own_source > 0 {
+        warnings.push(format!(
+            "{key}: {} adverts came with our own source address: a loop, or another node has the address too",
+            view.counters.own_source
+        ));
+    }
+    for (error, count) in &view.packet_errors {
+        warnings.push(format!("{key}: {count} adverts were dropped: {error}"));
+    }
     if view.counters.address_mismatch > 0 {
         warnings.push(format!(
             "{key}: {} adverts with another list of addresses: do all directors have the same file?",

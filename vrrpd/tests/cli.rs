@@ -388,6 +388,8 @@ fn a_drain_with_no_other_node_alive_never_takes_the_vip_away() {
         let output = ask(folder, "lb1", &["status"]);
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("leaves the VIP to others: drained"), "{text}");
+        let output = ask(folder, "lb1", &["weight", "web", "5"]);
+        assert_eq!(code(&output), 5, "it would have no effect: {output:?}");
     });
 }
 

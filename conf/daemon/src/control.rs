@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::frame::{Exit, Loaded};
-use crate::intent::{Intent, Target};
+use crate::intent::{Intent, Target, Want};
 use crate::plan::Plan;
 
 /// Why a command was not carried out.
@@ -44,6 +44,11 @@ pub trait Control: Send + Sync + 'static {
 
     /// Whether `target` exists here and the intent makes sense; called before an intent is stored.
     async fn check_intent(&self, target: &Target) -> Result<(), Refused>;
+
+    /// Whether such a wish has any effect here, whatever its target; asked before [`Control::check_intent`].
+    async fn check_want(&self, _want: &Want) -> Result<(), Refused> {
+        Ok(())
+    }
 
     /// The stored intents have changed (set, withdrawn or expired), or are those of the last run: take them into account.
     async fn intents_changed(&self, intents: &[Intent]);

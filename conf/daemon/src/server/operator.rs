@@ -107,6 +107,7 @@ impl Operator {
     /// Sets an intent for `who`.
     pub(crate) async fn set(&self, wish: Wish, who: String) -> Result<Intent, Refused> {
         let intent = intent(wish, who, clock::wall())?;
+        self.control.check_want(&intent.want).await?;
         self.control.check_intent(&intent.target).await?;
         let _turn = self.turn.lock().await;
         let mut next = self.snapshot();
