@@ -45,7 +45,7 @@ fn client_config() -> Result<Arc<ClientConfig>, CheckError> {
     let missing = || {
         CheckError::Tls(io::Error::new(
             io::ErrorKind::NotFound,
-            "no CA certificates on this system: install ca-certificates",
+            "no CA certificates on this system: install ca-certificates, then restart the daemon",
         ))
     };
     config.clone().ok_or_else(missing)
