@@ -152,7 +152,7 @@ codes! {
     UNUSED_UPSTREAM = "W0401": "No route leads to the upstream. Perhaps a name was changed in one place only.";
     ROUTE_SHADOWED = "W0402": "Another route of the site takes all requests that this one could get.";
     NO_LISTENERS = "W0403": "Sites are served on listeners; without one, edge binds nothing.";
-    LISTENER_WITHOUT_SITE = "W0404": "Requests on this listener find no site and get 404.";
+    LISTENER_WITHOUT_SITE = "W0404": "Requests on this listener find no site and get 421.";
     ALL_SERVERS_DRAINED = "W0405": "A weight of 0 takes no requests; an upstream whose servers all have it serves none.";
     UNUSED_CHECK = "W0501": "Nothing refers to the check. Perhaps a name was changed in one place only.";
     TIMEOUT_OVER_INTERVAL = "W0502": "A check that is still waiting when the next one is due delays it: with a silent target the time to detection is `fall` times the timeout, not `fall` times the interval.";

@@ -361,7 +361,7 @@ impl Judge<'_, '_> {
                     Tiers::LAYER7,
                     element.name,
                     format!("listener.{name}"),
-                    format!("no site is served on listener `{name}`: every request gets 404"),
+                    format!("no site is served on listener `{name}`: every request gets 421"),
                 );
             }
         }
