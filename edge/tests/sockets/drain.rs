@@ -1,7 +1,5 @@
 //! The end: readiness first, responses whole, nothing waited for that does not come.
 
-use std::time::{Duration, Instant};
-
 use crate::client::{Client, get};
 use crate::harness::{Edge, app, platform, until};
 use crate::origin::Origin;
@@ -112,10 +110,9 @@ fn told_twice_it_stops_at_once() {
     until("nobody is accepted", || {
         std::net::TcpStream::connect(edge.front()).is_err()
     });
-    let begun = Instant::now();
+    // `wait` gives up long before the drain's deadline.
     edge.signal("INT");
     assert!(edge.wait().success());
-    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

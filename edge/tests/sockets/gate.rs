@@ -86,7 +86,7 @@ fn heads_may_come_in_any_pieces() {
 #[test]
 fn a_slow_head_gets_408_on_the_first_and_on_later_requests() {
     let origin = Origin::start("a");
-    let edge = edge(&origin, "header_timeout = \"300ms\"\n");
+    let edge = edge(&origin, "header_timeout = \"2s\"\n");
     let mut first = Client::connect(&edge.front());
     first.send("GET / HT");
     assert_eq!(first.response().status, 408);
@@ -103,7 +103,7 @@ fn idle_connections_expire_without_a_word() {
     let origin = Origin::start("a");
     let edge = edge(
         &origin,
-        "keepalive_timeout = \"1s\"\nheader_timeout = \"300ms\"\n",
+        "keepalive_timeout = \"1s\"\nheader_timeout = \"2s\"\n",
     );
     let mut client = Client::connect(&edge.front());
     assert_eq!(client.get("/").status, 200);
@@ -122,7 +122,7 @@ fn idle_connections_expire_without_a_word() {
 #[test]
 fn a_malformed_or_stalled_body_is_answered() {
     let origin = Origin::start("a");
-    let edge = edge(&origin, "body_timeout = \"300ms\"\n");
+    let edge = edge(&origin, "body_timeout = \"2s\"\n");
     let mut client = Client::connect(&edge.front());
     client.send(
         "POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",

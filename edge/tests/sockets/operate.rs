@@ -148,6 +148,11 @@ fn a_server_is_drained_weighted_and_returned() {
     run(&["undrain", &target]);
     until("back", || state()["state"] == "up");
     assert_eq!(answers().matches('a').count(), 4);
+    run(&["weight", &target, "3", "--why", "new disk"]);
+    until("weighted", || state()["weight"] == 3);
+    assert_eq!(answers().matches('a').count(), 6);
+    run(&["weight", &target, "file"]);
+    until("as in the file", || state()["weight"] == 1);
     assert_eq!(
         edge.command(&["drain", "app/192.0.2.1:80"]).status.code(),
         Some(5)

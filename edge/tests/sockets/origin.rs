@@ -92,10 +92,11 @@ impl Drop for Origin {
     }
 }
 
-/// A port on which nobody listens.
+/// An address on which nobody listens, another one each time. Port 1 is none that the kernel would give to an origin meanwhile.
 pub(crate) fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) % 250 + 1;
+    format!("127.1.1.{number}:1").parse().unwrap()
 }
 
 fn serve(stream: TcpStream, shared: &Shared) {
