@@ -4,9 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// Appends the `data` of a status answer, in 80 columns. The frame prints the warnings.
+/// Appends the `data` of a status answer, in 80 columns, warnings first. Those about the file stand in the frame's part.
 pub(crate) fn render_status(data: &Value, out: &mut String) {
     let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    for warning in list(&data["warnings"]) {
+        let _ = writeln!(out, "WARNING  {}", word(warning));
+    }
     let connections = &data["connections"];
     let _ = writeln!(
         out,

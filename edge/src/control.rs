@@ -215,6 +215,7 @@ impl EdgeControl {
         if no_listener {
             warnings.push("no listener concerns this node: edge serves nothing".to_owned());
         }
+        let (mut dead, mut weak) = (Vec::new(), Vec::new());
         for upstream in upstreams {
             let (name, servers) = (
                 upstream["upstream"].as_str().unwrap_or_default(),
@@ -225,7 +226,14 @@ impl EdgeControl {
                 .iter()
                 .filter(|server| server["state"] == "up")
                 .count();
-            if up < servers.len() {
+            let usable = servers
+                .iter()
+                .filter(|server| {
+                    matches!(server["state"].as_str(), Some("up" | "ejected"))
+                        && server["weight"] != 0
+                })
+                .count();
+            if up < servers.len() || usable == 0 {
                 let out: Vec<String> = servers
                     .iter()
                     .filter(|server| server["state"] != "up")
@@ -237,13 +245,21 @@ impl EdgeControl {
                         )
                     })
                     .collect();
-                warnings.push(format!(
-                    "upstream {name}: {up} of {} servers up ({})",
-                    servers.len(),
+                let states = if out.is_empty() {
+                    "every weight is 0".to_owned()
+                } else {
                     out.join(", ")
-                ));
+                };
+                let text = format!("upstream {name}: {up} of {} servers up", servers.len());
+                if usable == 0 {
+                    dead.push(format!("{text}, its requests get 503 ({states})"));
+                } else {
+                    weak.push(format!("{text} ({states})"));
+                }
             }
         }
+        warnings.extend(dead);
+        warnings.extend(weak);
         let lost = engine.shared.log.lost.load(Ordering::Relaxed);
         if lost > 0 {
             warnings.push(format!("{lost} access-log lines were lost since the start"));
@@ -252,7 +268,6 @@ impl EdgeControl {
         if refused > 0 {
             warnings.push(format!("{refused} connections were refused since the start: [edge.limits] connections, or the descriptor limit"));
         }
-        warnings.extend(engine.file_warnings().iter().cloned());
         warnings
     }
 }

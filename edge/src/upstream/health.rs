@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use conf::platform::{Check, InitialState};
+use conf::platform::Check;
 use probe::{Health, Prober, Status, Target, TargetKey};
 
 use super::Upstream;
@@ -41,7 +41,7 @@ pub(crate) fn apply(
 ) {
     for (name, upstream) in upstreams {
         for (index, member) in upstream.members.iter().enumerate() {
-            let Some((key, target)) = &member.probe else {
+            let Some((key, _)) = &member.probe else {
                 continue;
             };
             let Some(status) = statuses.get(key) else {
@@ -50,7 +50,9 @@ pub(crate) fn apply(
             let up = match status.health {
                 Health::Up => true,
                 Health::Down => false,
-                Health::Checking => target.check.initial == InitialState::Up,
+                // No verdict yet. A new server has its check's `initial`; one that served before goes on: a reload that changes its check
+                // must not take it out until the first answer.
+                Health::Checking => continue,
             };
             if upstream.balancer.set_up(index, up) {
                 let reason = &status.reason;

@@ -84,15 +84,18 @@ fn all_servers_down_gives_an_error_page_and_edge_stays_ready() {
     assert_eq!(edge.get("/readyz").unwrap().0, 200);
     let warnings = edge.status()["warnings"].to_string();
     assert!(
-        warnings.contains("upstream app: 0 of 2 servers up"),
+        warnings.contains("upstream app: 0 of 2 servers up, its requests get 503"),
         "{warnings}"
     );
+    let screen = edge.command(&["status"]).stdout;
+    let screen = String::from_utf8_lossy(&screen);
+    assert!(screen.contains("WARNING  upstream app: 0 of 2"), "{screen}");
 }
 
 #[test]
 fn active_checks_take_a_server_out_and_back() {
     let (one, two) = (Origin::start("a"), Origin::start("b"));
-    let check = "check = { kind = \"http\", path = \"/healthz\", interval = \"200ms\", timeout = \"200ms\", rise = 1, fall = 1 }";
+    let check = "check = { kind = \"http\", path = \"/healthz\", interval = \"200ms\", timeout = \"20s\", rise = 1, fall = 1 }";
     let edge = edge(&[(one.address(), 1), (two.address(), 1)], check);
     let state = |index: usize| {
         edge.status()["upstreams"][0]["servers"][index]["state"]
@@ -109,6 +112,26 @@ fn active_checks_take_a_server_out_and_back() {
     until("the first is back", || state(0) == "up");
     let answers: String = (0..10).map(|_| client.get("/").text().to_owned()).collect();
     assert_eq!(answers.matches('a').count(), 5, "{answers}");
+}
+
+#[test]
+fn a_reload_that_changes_a_check_keeps_servers_that_are_up() {
+    let origin = Origin::start("a");
+    let rest = |path: &str, interval: &str| {
+        let check = format!(
+            "check = {{ kind = \"http\", path = \"{path}\", interval = \"{interval}\", timeout = \"20s\" }}"
+        );
+        app(&[(origin.address(), 1)], &check)
+    };
+    let edge = Edge::start(|address| platform(address, "", &rest("/healthz", "200ms")));
+    until("the check says up", || {
+        get(&edge.front(), "/").status == 200
+    });
+    // The new check waits for its answer as long as the test lasts.
+    let output = edge.reload(&platform(&edge.address, "", &rest("/wait", "300ms")));
+    assert!(output.status.success(), "{output:?}");
+    until("the new check is under way", || origin.requests() >= 2);
+    assert_eq!(get(&edge.front(), "/").status, 200);
 }
 
 #[test]
@@ -135,7 +158,7 @@ fn a_server_that_fails_is_left_out_for_a_while() {
 fn silence_is_504_and_nonsense_502() {
     let origin = Origin::start("a");
     let rest = app(&[(origin.address(), 1)], "retry = { attempts = 1 }")
-        + "timeouts = { connect = \"1s\", read = \"300ms\" }\n";
+        + "timeouts = { connect = \"1s\", read = \"2s\" }\n";
     let edge =
         Edge::start(|address| platform(address, "access_log = { target = \"{LOG}\" }", &rest));
     assert_eq!(get(&edge.front(), "/wait").status, 504);
