@@ -31,6 +31,10 @@ use crate::{files, plan};
 
 /// How often the end of a drain is looked for.
 const GLANCE: Duration = Duration::from_millis(20);
+/// How often verdicts and data threads are looked at, whatever was heard of them.
+const GLANCE_AT_HEALTH: Duration = Duration::from_secs(2);
+/// How long the data threads and the log have for their last lines.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long the data threads have to report at the start.
 const START: Duration = Duration::from_secs(10);
 /// What a first answer of DNS is waited for, so that a start with a slow resolver does not serve error pages needlessly.
@@ -50,7 +54,6 @@ pub(crate) struct Engine {
     /// The active checks.
     pub(crate) prober: Prober,
     resolved: Lock<Resolved>,
-    warnings: ArcSwap<Vec<String>>,
     /// What is bound, for those who only look.
     fronts: ArcSwap<Vec<Arc<Front>>>,
     /// Process-wide descriptor limit, for the default of the connection limit.
@@ -112,7 +115,6 @@ impl Engine {
             leaving: AtomicBool::new(false),
             prober,
             resolved: Lock::new(resolved),
-            warnings: ArcSwap::from_pointee(loaded.warnings.clone()),
             fronts: ArcSwap::default(),
             descriptors,
         };
@@ -169,10 +171,11 @@ impl Engine {
                 ),
             ));
         }
+        // Lookups may take seconds: before the turn, so that status, health and drains do not wait for them.
+        let names = names::resolve(names::names(&new.platform), &self.resolved()).await;
         let mut workers = self.workers.lock().await;
         let plan = self.plan(&new.platform);
         let refused = |error: &dyn std::error::Error| Refused::new(Exit::Failed, chain(error));
-        let names = names::resolve(names::names(&new.platform), &self.resolved()).await;
         let wanted = listen::wanted(&new.platform, &new.node);
         let intents = self.shared.snapshot.load().intents.clone();
         let snapshot = self
@@ -191,7 +194,6 @@ impl Engine {
             settings.limits.connections,
             self.descriptors,
         ));
-        self.warnings.store(Arc::new(new.warnings.clone()));
         self.swap(snapshot);
         let committed = workers.commit(prepared, &wanted).await;
         self.fronts.store(Arc::new(workers.fronts()));
@@ -216,28 +218,51 @@ impl Engine {
         self.rebuild(&now, &self.resolved(), intents);
     }
 
-    /// Looks the names up again and again, and hears the checks, for ever.
-    pub(crate) async fn follow(&self, mut changes: mpsc::Receiver<Change>) {
+    /// Looks the names up again and again, hears the checks and watches the data threads, for ever; a DNS server that is silent delays no verdict.
+    pub(crate) async fn follow(&self, changes: mpsc::Receiver<Change>) {
+        tokio::join!(
+            self.follow_health(changes),
+            self.follow_names(),
+            self.follow_threads()
+        );
+    }
+
+    async fn follow_health(&self, mut changes: mpsc::Receiver<Change>) {
+        let mut next = tokio::time::interval(GLANCE_AT_HEALTH);
+        loop {
+            tokio::select! {
+                Some(_) = changes.recv() => {}
+                // Changes that the bounded channel lost.
+                _ = next.tick() => {}
+            }
+            self.apply_health();
+        }
+    }
+
+    async fn follow_names(&self) {
         let mut next = tokio::time::interval(names::RETRY);
         let mut since = Duration::ZERO;
         loop {
-            tokio::select! {
-                change = changes.recv() => match change {
-                    Some(_) => self.apply_health(),
-                    None => std::future::pending().await,
-                },
-                _ = next.tick() => {
-                    self.look_after_threads().await;
-                    // Changes that the bounded channel lost.
-                    self.apply_health();
-                    since += names::RETRY;
-                    let missing = self.shared.snapshot.load().upstreams.values().any(|upstream| !upstream.unresolved.is_empty());
-                    if missing || since >= names::INTERVAL {
-                        since = Duration::ZERO;
-                        self.refresh_names().await;
-                    }
-                }
+            next.tick().await;
+            since += names::RETRY;
+            let snapshot = self.shared.snapshot.load_full();
+            let missing = snapshot
+                .upstreams
+                .values()
+                .any(|upstream| !upstream.unresolved.is_empty());
+            drop(snapshot);
+            if missing || since >= names::INTERVAL {
+                since = Duration::ZERO;
+                self.refresh_names().await;
             }
+        }
+    }
+
+    async fn follow_threads(&self) {
+        let mut next = tokio::time::interval(GLANCE_AT_HEALTH);
+        loop {
+            next.tick().await;
+            self.look_after_threads().await;
         }
     }
 
@@ -257,11 +282,6 @@ impl Engine {
             .iter()
             .find(|intent| intent.want == Want::Hold && is_about_all(intent, &now.node))
             .cloned()
-    }
-
-    /// Warnings of the platform file.
-    pub(crate) fn file_warnings(&self) -> Arc<Vec<String>> {
-        self.warnings.load_full()
     }
 
     /// Whether every data thread has reported lately.
@@ -318,11 +338,13 @@ impl Engine {
         }
         let workers = std::mem::replace(&mut *self.workers.lock().await, Workers::none());
         let log = Arc::clone(&self.shared.log);
-        let _ = tokio::task::spawn_blocking(move || {
+        let joined = tokio::task::spawn_blocking(move || {
             workers.join();
             log.close();
-        })
-        .await;
+        });
+        if tokio::time::timeout(LAST_WORDS, joined).await.is_err() {
+            tracing::error!("a data thread or the access log's disk hangs: edge ends without them");
+        }
     }
 
     fn resolved(&self) -> Resolved {

@@ -20,7 +20,10 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("failed to start the control runtime")?;
-    runtime.block_on(work(context))
+    let result = runtime.block_on(work(context));
+    // A lookup of a name may hang in the C library for half a minute; nobody needs its answer any more.
+    runtime.shutdown_background();
+    result
 }
 
 async fn work(context: &Context) -> anyhow::Result<()> {

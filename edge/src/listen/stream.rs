@@ -146,7 +146,8 @@ impl EdgeStream {
 
     /// Begins the next message. Only after the last one has ended: false if it has not.
     pub(super) fn next_message(&mut self, limits: Limits) -> bool {
-        if self.message != Message::Ended || self.cleared > 0 || !self.held.is_empty() {
+        let raw = self.conn.raw.load(Ordering::Acquire);
+        if raw || self.message != Message::Ended || self.cleared > 0 || !self.held.is_empty() {
             return false;
         }
         self.scanner = Scanner::new(limits);
