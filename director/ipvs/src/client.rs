@@ -3,7 +3,9 @@
 //! Built straight on `netlink-proto`; the family is resolved by hand. The kernel offers no transaction and sends no events: whoever wants
 //! the table to be in a certain state reads it, compares, and asks for the difference.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -90,7 +92,11 @@ pub struct Client {
     family: u16,
     timeout: Duration,
     connection: JoinHandle<()>,
+    /// The last sequence number: the connection counts requests from 1.
+    sequence: Mutex<u32>,
 }
+
+type Request = NetlinkMessage<GenlMessage<Payload>>;
 
 impl Drop for Client {
     fn drop(&mut self) {
@@ -119,6 +125,7 @@ impl Client {
             family: CONTROLLER,
             timeout,
             connection,
+            sequence: Mutex::new(0),
         };
         let family = client
             .query(
@@ -213,13 +220,21 @@ impl Client {
         }
     }
 
-    /// Carries out changes in their order, pipelined. Each has its own answer, at its own place; a refused one does not stop those behind it.
+    /// Carries out changes in their order, pipelined. Each has its own answer, at its own place; a refused one does not stop those behind it. A
+    /// kernel that does not answer does: what was not sent yet is not sent.
     pub async fn apply(&self, changes: Vec<Change>) -> Vec<Result<(), Error>> {
         let mut results = Vec::with_capacity(changes.len());
         let mut changes = changes.into_iter().peekable();
         while changes.peek().is_some() {
             let batch: Vec<Change> = changes.by_ref().take(BATCH).collect();
             results.extend(self.apply_batch(batch).await);
+            if matches!(results.last(), Some(Err(Error::TimedOut { .. }))) {
+                results.extend(changes.by_ref().map(|change| {
+                    Err(Error::NotSent {
+                        operation: Box::new(Operation::Change(change)),
+                    })
+                }));
+            }
         }
         results
     }
@@ -229,7 +244,7 @@ impl Client {
             .iter()
             .map(|change| self.message(change.encode(), NLM_F_ACK))
             .collect();
-        let Ok(stream) = self.handle.request_batch(requests, SocketAddr::new(0, 0)) else {
+        let Some((first, stream)) = self.send(requests) else {
             return batch
                 .into_iter()
                 .map(|change| {
@@ -239,7 +254,8 @@ impl Client {
                 })
                 .collect();
         };
-        let mut answers = Answers::collect(stream.take(batch.len()).boxed(), self.timeout).await;
+        let mut answers =
+            Answers::collect(stream.take(batch.len()).boxed(), first, self.timeout).await;
         batch
             .into_iter()
             .map(|change| match answers.next() {
@@ -262,12 +278,12 @@ impl Client {
         decode: impl Fn(&[u8]) -> Result<T, crate::DecodeError>,
     ) -> Result<Vec<T>, Error> {
         let message = self.message(request, flags);
-        let Ok(stream) = self.handle.request(message, SocketAddr::new(0, 0)) else {
+        let Some((_, stream)) = self.send(vec![message]) else {
             return Err(Error::Closed {
                 operation: Box::new(operation),
             });
         };
-        let mut stream = stream.boxed();
+        let mut stream = stream;
         let mut found = Vec::new();
         let all = async {
             while let Some(message) = stream.next().await {
@@ -307,7 +323,19 @@ impl Client {
         }
     }
 
-    fn message(&self, message: Message, flags: u16) -> NetlinkMessage<GenlMessage<Payload>> {
+    /// Hands requests to the connection. Answers with the sequence number of the first; `None` if the connection has ended.
+    fn send(&self, requests: Vec<Request>) -> Option<(u32, BoxStream<'static, Request>)> {
+        let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = sequence.wrapping_add(1);
+        *sequence = sequence.wrapping_add(u32::try_from(requests.len()).unwrap_or(u32::MAX));
+        let stream = self
+            .handle
+            .request_batch(requests, SocketAddr::new(0, 0))
+            .ok()?;
+        Some((first, stream.boxed()))
+    }
+
+    fn message(&self, message: Message, flags: u16) -> Request {
         let mut request = NetlinkMessage::from(GenlMessage::from_payload(Payload {
             family: self.family,
             message,
@@ -324,43 +352,94 @@ enum Failure {
     Overrun,
 }
 
-/// The acknowledgements of a batch. The kernel works through a datagram in order and answers each request before it takes the next, so
-/// the n-th answer belongs to the n-th request; sequence numbers tell if one was lost.
+/// The acknowledgements of a batch, by sequence number: one that was lost must not shift the others.
 struct Answers {
-    received: std::collections::VecDeque<(u32, Option<i32>)>,
-    expected: Option<u32>,
+    received: BTreeMap<u32, Option<i32>>,
+    next: u32,
 }
 
 impl Answers {
-    async fn collect(
-        mut stream: BoxStream<'_, NetlinkMessage<GenlMessage<Payload>>>,
-        timeout: Duration,
-    ) -> Self {
-        let mut received = std::collections::VecDeque::new();
+    async fn collect(mut stream: BoxStream<'_, Request>, first: u32, timeout: Duration) -> Self {
+        let mut received = BTreeMap::new();
         let all = async {
             while let Some(message) = stream.next().await {
                 if let NetlinkPayload::Error(error) = &message.payload {
                     let code = error.raw_code();
-                    received
-                        .push_back((message.header.sequence_number, (code != 0).then_some(code)));
+                    received.insert(message.header.sequence_number, (code != 0).then_some(code));
                 }
             }
         };
         // What was answered before the deadline counts.
         let _ = tokio::time::timeout(timeout, all).await;
-        let expected = received.front().map(|(sequence, _)| *sequence);
-        Self { received, expected }
+        Self {
+            received,
+            next: first,
+        }
     }
 
     /// The answer to the next request: `None` if there was none in time, else the error code or `None` for success.
     fn next(&mut self) -> Option<Option<i32>> {
-        let expected = self.expected?;
-        self.expected = Some(expected.wrapping_add(1));
-        match self.received.front() {
-            Some((sequence, _)) if *sequence == expected => {
-                self.received.pop_front().map(|(_, code)| code)
+        let answer = self.received.remove(&self.next);
+        self.next = self.next.wrapping_add(1);
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroI32;
+
+    use netlink_packet_core::ErrorMessage;
+
+    use super::*;
+
+    fn answer(sequence: u32, code: i32) -> Request {
+        let mut error = ErrorMessage::default();
+        error.code = NonZeroI32::new(code);
+        let mut message = NetlinkMessage::new(Default::default(), NetlinkPayload::Error(error));
+        message.header.sequence_number = sequence;
+        message
+    }
+
+    /// The controller of generic netlink, which every kernel has, refuses our requests one by one: each gets its own answer.
+    #[tokio::test]
+    async fn each_request_gets_its_answer_from_a_kernel() {
+        let (mut connection, handle, _) =
+            netlink_proto::new_connection(NETLINK_GENERIC).expect("a socket");
+        connection.set_forward_ack(true);
+        connection.set_forward_done(true);
+        let client = Client {
+            handle,
+            family: CONTROLLER,
+            timeout: DEFAULT_TIMEOUT,
+            connection: tokio::spawn(connection),
+            sequence: Mutex::new(0),
+        };
+        for _ in 0..2 {
+            let controller = client
+                .query(
+                    Operation::ResolveFamily,
+                    wire::resolve_family("nlctrl"),
+                    0,
+                    wire::decode_family,
+                )
+                .await
+                .expect("an answer");
+            assert_eq!(controller, [CONTROLLER]);
+            let changes = vec![Change::ZeroCounters(None); BATCH + 3];
+            let results = client.apply(changes).await;
+            assert_eq!(results.len(), BATCH + 3);
+            for result in results {
+                assert!(matches!(result, Err(Error::Refused { .. })), "{result:?}");
             }
-            _ => None,
         }
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_does_not_shift_the_others() {
+        let stream = futures_util::stream::iter([answer(8, -17), answer(10, 0)]);
+        let mut answers = Answers::collect(stream.boxed(), 7, DEFAULT_TIMEOUT).await;
+        let all: Vec<_> = (0..4).map(|_| answers.next()).collect();
+        assert_eq!(all, [None, Some(Some(-17)), None, Some(None)]);
     }
 }

@@ -134,6 +134,12 @@ pub enum Error {
         /// How long was waited.
         timeout: Duration,
     },
+    /// It was not tried, because the kernel had stopped answering before its turn.
+    #[error("did not {operation}: the kernel had stopped answering")]
+    NotSent {
+        /// What was asked.
+        operation: Box<Operation>,
+    },
     /// The kernel acknowledged, but sent no answer.
     #[error("failed to {operation}: the kernel sent no answer")]
     NoAnswer {
