@@ -16,6 +16,14 @@ use super::view::View;
 const RESTORES: usize = 3;
 const RESTORE_WINDOW: Duration = Duration::from_secs(10);
 
+/// Why a wish is not fulfilled.
+enum Failure {
+    /// The kernel did not answer.
+    Silence(String),
+    /// It cannot be, or must not be.
+    Refusal(String),
+}
+
 /// What has been done, and what is still to do.
 pub(crate) struct Keeper {
     net: Net,
@@ -74,7 +82,15 @@ impl Keeper {
             if self.done.get(key) == Some(wish) {
                 continue;
             }
-            let result = self.hold(key, wish, view).await;
+            let result = match self.hold(key, wish, view).await {
+                Ok(()) => Ok(()),
+                // Something holds the kernel's routing lock. What was there still is: no reason to give it away.
+                Err(Failure::Silence(reason)) if self.was_fulfilled(key, wish) => {
+                    self.trouble = Some(reason);
+                    continue;
+                }
+                Err(Failure::Silence(reason) | Failure::Refusal(reason)) => Err(reason),
+            };
             let answer = (wish.generation, result.is_ok());
             if self.answered.get(key) != Some(&answer) {
                 self.answered.insert(key.clone(), answer);
@@ -104,24 +120,37 @@ impl Keeper {
     }
 
     /// Puts all addresses of a wish on their interfaces.
-    async fn hold(&mut self, key: &Key, wish: &Wish, view: &View) -> Result<(), String> {
-        let lost = self.answered.get(key) == Some(&(wish.generation, true));
+    async fn hold(&mut self, key: &Key, wish: &Wish, view: &View) -> Result<(), Failure> {
+        let lost = self.was_fulfilled(key, wish);
         for held in &wish.held {
             let Some(index) = view.index_of(&held.interface) else {
-                return Err(format!("there is no interface {}", held.interface));
+                let reason = format!("there is no interface {}", held.interface);
+                return Err(Failure::Refusal(reason));
             };
             let new = NewAddress::new(index, held.address, held.prefix_len);
             let added = self.net.add_address(&new).await.map_err(|error| {
                 let cause = std::error::Error::source(&error);
-                cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+                let reason = match cause {
+                    Some(cause) => format!("{error}: {cause}"),
+                    None => error.to_string(),
+                };
+                match error {
+                    net::Error::TimedOut { .. } => Failure::Silence(reason),
+                    _ => Failure::Refusal(reason),
+                }
             })?;
             // It was there once: somebody else has deleted it.
             if lost && added == Added::New {
                 self.restored += 1;
-                self.note_restore(held)?;
+                self.note_restore(held).map_err(Failure::Refusal)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the protocol thread was told that the addresses are there.
+    fn was_fulfilled(&self, key: &Key, wish: &Wish) -> bool {
+        self.answered.get(key) == Some(&(wish.generation, true))
     }
 
     fn note_restore(&mut self, held: &Held) -> Result<(), String> {
