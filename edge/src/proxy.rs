@@ -288,7 +288,7 @@ impl ProxyHttp for EdgeProxy {
         }
         ctx.failed_with = Some(failure::status(&error));
         ctx.failed_why = Some(failure::note(&error, false, false));
-        let responded = session.response_written().is_some();
+        let responded = answered(session).is_some();
         let decision = self.failed(session, ctx, failure::kind(&error, reused && !responded));
         if !responded {
             ctx.end_attempt(0);
@@ -305,7 +305,7 @@ impl ProxyHttp for EdgeProxy {
     ) -> FailToProxy {
         let refused = ctx.conn.as_ref().and_then(|conn| conn.refused());
         let code = refused.unwrap_or_else(|| failure::status(error));
-        let responded = session.response_written().is_some();
+        let responded = answered(session).is_some();
         let why = match ctx.failed_why.take() {
             Some(why) if !responded && refused.is_none() && !failure::is_downstream(error) => why,
             _ => failure::note(error, refused.is_some(), responded),
@@ -315,24 +315,36 @@ impl ProxyHttp for EdgeProxy {
             (true, false) => std::mem::take(&mut ctx.note),
             (false, false) => Cow::Owned(format!("{why}; {}", ctx.note)),
         };
-        session.set_keepalive(None);
-        if let Some(written) = session.response_written() {
-            ctx.status = written.status.as_u16();
+        // As in nginx a wrong address costs no connection. Pingora keeps none after a failed attempt at a server, and what the client still sends
+        // would have to be read first.
+        let reusable = ctx.first.is_none()
+            && !responded
+            && code > 0
+            && refused.is_none()
+            && !failure::is_downstream(error)
+            && ctx.local.shared.life.keeps_alive()
+            && session.as_mut().is_body_empty();
+        if !reusable {
+            session.set_keepalive(None);
+        }
+        if let Some(status) = answered(session) {
+            ctx.status = status;
         } else if code > 0 {
             ctx.status = code;
             if let Err(error) = answer::error(session, code).await {
                 tracing::trace!(%error, "the client took no error page");
+                session.set_keepalive(None);
             }
         }
         FailToProxy {
             error_code: code,
-            can_reuse_downstream: false,
+            can_reuse_downstream: reusable,
         }
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
-        if let Some(written) = session.response_written() {
-            ctx.status = written.status.as_u16();
+        if let Some(status) = answered(session) {
+            ctx.status = status;
         }
         ctx.finish(Some(session));
     }
@@ -390,9 +402,7 @@ impl EdgeProxy {
             made: u32::try_from(ctx.tried.len()).unwrap_or(u32::MAX),
             first: ctx.first.unwrap_or(now),
             replayable: !session.as_ref().retry_buffer_truncated(),
-            responded: session
-                .response_written()
-                .is_some_and(|written| !written.status.is_informational()),
+            responded: answered(session).is_some(),
         };
         let decision = retry::decide(&upstream.config.retry, &attempt, now);
         if let Decision::Deny(denied) = decision
@@ -402,6 +412,17 @@ impl EdgeProxy {
         }
         decision
     }
+}
+
+/// The status with which the client was answered: `100 Continue` and the like are no answer, but Pingora counts them as one.
+fn answered(session: &Session) -> Option<u16> {
+    session
+        .response_written()
+        .map(|written| written.status)
+        .filter(|status| {
+            !status.is_informational() || *status == http::StatusCode::SWITCHING_PROTOCOLS
+        })
+        .map(|status| status.as_u16())
 }
 
 /// Pingora keeps a connection alive for ever after its first request, so the time is set on every one; and to none while draining. Where Pingora

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use crate::page::{self, Page};
 
-/// An error page. The connection ends with it if the request was not read to its end.
+/// An error page.
 pub(super) async fn error(session: &mut Session, status: u16) -> Result<()> {
     let Page { content_type, body } = page::error(status, session.get_header_bytes(header::ACCEPT));
     let mut head = head(status, body.len(), content_type)?;

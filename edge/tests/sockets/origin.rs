@@ -140,6 +140,7 @@ fn answer(
         "/big" => reply("200 OK", &vec![b'x'; 1 << 20]),
         "/503" => reply("503 Service Unavailable", b"origin says no"),
         "/die" => false,
+        "/continue" => last(stream, b"HTTP/1.1 100 Continue\r\n\r\n"),
         "/half" => last(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
         "/garbage" => last(stream, b"not http at all\r\n\r\n"),
         "/close" => last(stream, b"HTTP/1.1 200 OK\r\n\r\nuntil the end"),

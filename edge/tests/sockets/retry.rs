@@ -179,6 +179,41 @@ fn a_response_that_breaks_off_is_not_repaired() {
 }
 
 #[test]
+fn a_server_that_dies_after_100_continue_is_502() {
+    let origin = Origin::start("a");
+    let edge = edge(&[(origin.address(), 1)], "");
+    let mut client = Client::connect(&edge.front());
+    client.send("POST /continue HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody");
+    let mut response = client.response();
+    while response.status == 100 {
+        response = client.response();
+    }
+    assert_eq!(response.status, 502);
+    edge.logged(&["POST /continue", " 502 "]);
+}
+
+#[test]
+fn a_path_without_route_costs_no_connection() {
+    let rest = app(&[(nobody(), 1)], "").replace("path = \"/\"", "path = \"/x\"");
+    let edge = Edge::start(|address| platform(address, "", &rest));
+    let mut client = Client::connect(&edge.front());
+    for _ in 0..3 {
+        let response = client.get("/");
+        assert_eq!(
+            (response.status, response.field("connection")),
+            (404, Some("keep-alive"))
+        );
+    }
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody");
+    let response = client.response();
+    assert_eq!(
+        (response.status, response.field("connection")),
+        (404, Some("close"))
+    );
+    assert!(client.is_closed());
+}
+
+#[test]
 fn a_status_is_retried_where_the_file_says_so() {
     let (one, two) = (Origin::start("a"), Origin::start("b"));
     let edge = edge(
