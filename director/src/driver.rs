@@ -446,6 +446,13 @@ impl Driver {
         // In the order of a round.
         let mut lines = self.marking.plan(&new.platform, node, &marked).await;
         lines.extend(steps.iter().map(Step::plan_step));
+        if self.reconciler.orders().hold().is_some() {
+            for line in &mut lines {
+                let comma = if line.detail.is_empty() { "" } else { ", " };
+                line.detail
+                    .push_str(&format!("{comma}waits for the end of the hold"));
+            }
+        }
         Plan {
             steps: lines,
             order: Vec::new(),

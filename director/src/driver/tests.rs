@@ -168,6 +168,19 @@ async fn a_hold_changes_nothing_and_says_what_waits() {
         status["warnings"][0],
         "on hold by ann: works on it: nothing is changed; changes that wait for its end: 1"
     );
+    let new = Loaded {
+        platform: platform(OTHER, ""),
+        node: "lb1".to_owned(),
+        hash: String::new(),
+        warnings: Vec::new(),
+    };
+    let plan = bench.driver.plan(&new).await;
+    let waits =
+        |step: &daemon::plan::PlanStep| step.detail.ends_with("waits for the end of the hold");
+    assert!(
+        !plan.steps.is_empty() && plan.steps.iter().all(waits),
+        "{plan:?}"
+    );
     bench.hold(&[]).await;
     bench.look_again().await;
     assert_eq!((bench.weight(11).await, bench.drift()), (Some(1), 1));
