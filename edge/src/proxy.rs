@@ -95,10 +95,10 @@ impl ProxyHttp for EdgeProxy {
         };
         let path =
             normalise_path(request.uri.path()).map_err(|_| status(400, "the path is not valid"))?;
-        let decision = ctx
-            .snapshot
-            .router
-            .find(&conn.front.listener.load(), &host, &path);
+        let decision =
+            ctx.snapshot
+                .router
+                .find(&ctx.snapshot.listener_of(&conn.front), &host, &path);
         match decision {
             crate::route::Decision::Route { site, route } => {
                 ctx.route = Some((site, route));

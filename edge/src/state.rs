@@ -3,7 +3,9 @@
 //! A request loads it once and keeps it to its end, so a reload never changes the rules under a request. What must survive a reload
 //! (counts, turns, verdicts, ejections) hangs on shared references that the next snapshot takes over by name.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -12,6 +14,7 @@ use conf::platform::{Route, RouteAction, Site};
 use daemon::intent::Intent;
 use ipnet::IpNet;
 
+use crate::listen::{self, Front};
 use crate::observe::stats::RouteStats;
 use crate::rewrite::{EditError, Edits};
 use crate::route::{Router, RouterError};
@@ -38,6 +41,8 @@ pub(crate) struct Snapshot {
     pub(crate) upstreams: BTreeMap<String, Arc<Upstream>>,
     /// By site, then route; the indices of [`crate::route::Decision`].
     pub(crate) routes: Vec<Vec<RouteState>>,
+    /// Listeners by the address that they bind.
+    listeners: BTreeMap<SocketAddr, String>,
     /// Whose X-Forwarded-For is believed, by listener.
     pub(crate) trusted: BTreeMap<String, Vec<IpNet>>,
 }
@@ -145,8 +150,18 @@ impl Snapshot {
             router,
             upstreams,
             routes,
+            listeners: listen::wanted(platform, from.node),
             trusted,
         })
+    }
+
+    /// The listener of `front` in this snapshot. Where a reload has given it another name, requests of the new snapshot know it by that at once;
+    /// one that the file no longer has keeps its last name.
+    pub(crate) fn listener_of(&self, front: &Front) -> Cow<'_, str> {
+        match self.listeners.get(&front.address) {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(front.listener.load().to_string()),
+        }
     }
 
     /// The site and route behind the indices of a decision.
@@ -210,5 +225,60 @@ pub(crate) fn label(site: &Site, route: &Route) -> String {
         PathMatch::Prefix(path) => format!("{host}{path}"),
         PathMatch::Exact(path) => format!("{host} = {path}"),
         PathMatch::Regex(regex) => format!("{host} ~ {regex}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::observe::stats::ListenerStats;
+
+    fn snapshot(listener: &str) -> Snapshot {
+        let text = format!(
+            r#"
+schema = 1
+name = "t"
+[network.front]
+cidr = ["127.0.0.0/8"]
+[node.edge1.on]
+front = {{ interface = "lo", addresses = ["127.0.0.1"] }}
+[group.web]
+nodes = ["edge1"]
+[listener.{listener}]
+group = "web"
+bind = ["127.0.0.1:80"]
+[[site]]
+hosts = ["*"]
+[[site.route]]
+path = "/"
+respond = {{ status = 200, body = "x" }}
+"#
+        );
+        let report = conf::load_with("t.toml".as_ref(), &|_| Ok(text.clone()));
+        assert!(!report.has_errors(), "{:?}", report.problems);
+        let from = Ingredients {
+            platform: Arc::new(report.platform),
+            node: "edge1",
+            hash: "",
+            resolved: &Resolved::new(),
+            intents: &[],
+        };
+        Snapshot::build(&from, None).unwrap()
+    }
+
+    #[test]
+    fn a_renamed_listener_is_known_by_the_name_of_its_snapshot() {
+        let front = |address: &str| Front {
+            listener: ArcSwap::from_pointee("old".to_owned()),
+            address: address.parse().unwrap(),
+            stats: ListenerStats::default(),
+        };
+        let (old, new) = (snapshot("old"), snapshot("new"));
+        let stays = front("127.0.0.1:80");
+        assert_eq!(old.listener_of(&stays), "old");
+        assert_eq!(new.listener_of(&stays), "new");
+        assert_eq!(new.listener_of(&front("127.0.0.1:81")), "old");
     }
 }

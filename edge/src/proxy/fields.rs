@@ -57,7 +57,7 @@ pub(super) fn to_upstream(
     let trusted = ctx
         .snapshot
         .trusted
-        .get(conn.front.listener.load().as_str())
+        .get(ctx.snapshot.listener_of(&conn.front).as_ref())
         .map(Vec::as_slice)
         .unwrap_or_default();
     let facts = Forwarding {
