@@ -30,12 +30,15 @@ pub use origin::{Behaviour, Origin};
 pub use topology::Picture;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-/// The folder of the repository.
+/// The folder of the repository: what the scripts say, since one target folder serves clones at several places.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the package lies in the repository")
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| match std::env::var_os("WEIR_REPOSITORY") {
+        Some(folder) => folder.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+    })
 }
 
 /// The folder of the daemons under test. Never guessed: a stale binary would be tested.

@@ -20,6 +20,7 @@ fn scenarios_and_the_demo_have_right_files() {
         "tests/platforms/dr.toml",
         "tests/platforms/nat.toml",
         "tests/platforms/two_box.toml",
+        "tests/platforms/vip.toml",
         "deploy/examples/demo.toml",
     ] {
         assert_eq!(errors(file), [], "{file}");

@@ -1,10 +1,8 @@
 //! What the README says in code is what the files say.
 
-use std::path::Path;
-
 fn read(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    std::fs::read_to_string(tests::repository().join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 #[test]
@@ -31,15 +29,14 @@ fn the_readme_links_to_files_that_exist() {
         .filter_map(|rest| rest.split(')').next())
     {
         links += 1;
-        read_or_folder(link);
+        assert_exists(link);
     }
     assert!(links > 5, "README.md has {links} links");
 }
 
-fn read_or_folder(link: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(link);
+fn assert_exists(link: &str) {
     assert!(
-        path.exists(),
+        tests::repository().join(link).exists(),
         "README.md links to {link}, which does not exist"
     );
 }
