@@ -369,11 +369,10 @@ impl EdgeProxy {
     /// A failed attempt: what it does to the server, and whether another follows.
     fn failed(&self, session: &Session, ctx: &mut Context, failure: Failure) -> Decision {
         let now = clock::now();
-        let Some((upstream, index)) = ctx
-            .current
-            .as_ref()
-            .map(|current| (Arc::clone(current.upstream()), current.index))
-        else {
+        let Some((upstream, index)) = ctx.current.as_mut().map(|current| {
+            current.failed = true;
+            (Arc::clone(current.upstream()), current.index)
+        }) else {
             return Decision::Deny(retry::Denied::Attempts);
         };
         ctx.tried.push(index);

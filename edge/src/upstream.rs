@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use conf::platform::{self, InitialState, ServerAddress};
 use daemon::intent::{Intent, Want};
@@ -32,6 +32,8 @@ pub(crate) struct MemberStats {
     pub(crate) in_flight: AtomicU64,
     /// Attempts made.
     pub(crate) requests: AtomicU64,
+    /// Attempts that ended well, or by the client's doing.
+    pub(crate) ok: AtomicU64,
     /// Attempts that found no connection.
     pub(crate) connect_failed: AtomicU64,
     /// Attempts that broke after the request began to go out.
@@ -250,15 +252,6 @@ pub(crate) fn names_member(
         None => target,
     };
     server == written || server.parse() == Ok(address) || server.parse() == Ok(address.ip())
-}
-
-impl MemberStats {
-    /// All failures.
-    pub(crate) fn failures(&self) -> u64 {
-        self.connect_failed
-            .load(Ordering::Relaxed)
-            .saturating_add(self.broken.load(Ordering::Relaxed))
-    }
 }
 
 #[cfg(test)]

@@ -165,9 +165,8 @@ impl Live {
         let results = members().flat_map(|(upstream, member)| {
             let stats = &member.stats;
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            let failed = stats.failures();
             let each = [
-                ("ok", load(&stats.requests).saturating_sub(failed)),
+                ("ok", load(&stats.ok)),
                 ("connect_failed", load(&stats.connect_failed)),
                 ("broken", load(&stats.broken)),
             ];

@@ -33,6 +33,8 @@ pub(crate) struct Current {
     pub(crate) index: usize,
     /// When the server was chosen.
     pub(crate) began: Moment,
+    /// Counted as a failure of the server.
+    pub(crate) failed: bool,
 }
 
 impl Current {
@@ -42,6 +44,7 @@ impl Current {
             upstream,
             index,
             began: now,
+            failed: false,
         };
         if let Some(member) = current.member() {
             member.stats.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -65,6 +68,9 @@ impl Drop for Current {
     fn drop(&mut self) {
         if let Some(member) = self.member() {
             member.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+            if !self.failed {
+                member.stats.ok.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -203,6 +203,37 @@ fn metrics_count_what_happened() {
 }
 
 #[test]
+fn an_attempt_is_counted_once_when_it_has_ended() {
+    let origin = Origin::start("a");
+    let edge = Edge::with(&[(origin.address(), 1)]);
+    let counted = |result: &str| {
+        let series = format!(
+            "edge_upstream_requests_total{{pool=\"app\",member=\"{}\",result=\"{result}\"}} ",
+            origin.address()
+        );
+        let metrics = edge.get("/metrics").unwrap().1;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        line.unwrap().to_owned()
+    };
+    let mut waiting = Client::connect(&edge.front());
+    waiting.send("GET /wait HTTP/1.1\r\nHost: test\r\n\r\n");
+    until("the request is at the server", || origin.requests() == 1);
+    assert_eq!(
+        counted("ok"),
+        "0",
+        "a counter that fell again would look like a restart"
+    );
+    let mut failing = Client::connect(&edge.front());
+    failing.send("POST /die HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(failing.response().status, 502);
+    until("the failure is counted", || counted("broken") == "1");
+    assert_eq!(counted("ok"), "0");
+    origin.release();
+    assert_eq!(waiting.response().status, 200);
+    until("the success is counted", || counted("ok") == "1");
+}
+
+#[test]
 fn sigusr1_opens_the_log_anew() {
     let origin = Origin::start("a");
     let edge = Edge::with(&[(origin.address(), 1)]);
