@@ -308,8 +308,13 @@ impl Thread {
 
     fn alive(&self, now: Moment) -> bool {
         let beat = Moment::from_nanos(self.beat.load(Ordering::Acquire));
-        !self.handle.is_finished() && beat != Moment::ZERO && now.since(beat) < SILENCE
+        !self.handle.is_finished() && has_reported(beat, now)
     }
+}
+
+/// Whether a thread whose last report came at `beat`, zero for none, counts as alive.
+fn has_reported(beat: Moment, now: Moment) -> bool {
+    beat != Moment::ZERO && now.since(beat) < SILENCE
 }
 
 /// The whole life of a data thread: it ends when its orders do.
@@ -376,4 +381,17 @@ fn pool_share(platform: &Platform) -> usize {
             .saturating_mul(upstream.servers.len())
     });
     per_server.fold(0, usize::saturating_add).max(POOL_FLOOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_counts_from_its_first_report_until_it_is_silent_too_long() {
+        let at = |millis: u64| Moment::ZERO + Duration::from_millis(millis);
+        assert!(!has_reported(Moment::ZERO, at(1)));
+        assert!(has_reported(at(1000), at(1000)) && has_reported(at(1000), at(5999)));
+        assert!(!has_reported(at(1000), at(6000)));
+    }
 }

@@ -54,6 +54,20 @@ fn readiness_says_draining_while_connections_are_still_accepted() {
 }
 
 #[test]
+fn readiness_is_told_to_directors_only() {
+    let origin = Origin::start("a");
+    let rest = app(&[(origin.address(), 1)], "");
+    let edge = Edge::start(|address| {
+        platform(address, "", &rest).replace("allow = \"network\"", "allow = \"directors\"")
+    });
+    // The client has 127.0.0.1, which is in the network and neither a director nor this node.
+    let response = get(&edge.readiness(), "/ready");
+    assert_eq!(response.status, 403);
+    assert!(response.text().contains("[edge.readiness]"), "{response:?}");
+    assert_eq!(edge.get("/readyz").unwrap().0, 200);
+}
+
+#[test]
 fn an_operators_drain_can_be_taken_back() {
     let origin = Origin::start("a");
     let edge = Edge::with(&[(origin.address(), 1)]);
