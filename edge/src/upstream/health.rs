@@ -50,8 +50,8 @@ pub(crate) fn apply(
             let up = match status.health {
                 Health::Up => true,
                 Health::Down => false,
-                // No verdict yet. A new server has its check's `initial`; one that served before goes on: a reload that changes its check
-                // must not take it out until the first answer.
+                // No verdict yet. A new server has its check's `initial`; one that served before goes on: a reload that adds a check, or sends it
+                // elsewhere, must not take it out until the first answer.
                 Health::Checking => continue,
             };
             if upstream.balancer.set_up(index, up) {

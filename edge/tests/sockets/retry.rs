@@ -115,22 +115,17 @@ fn active_checks_take_a_server_out_and_back() {
 }
 
 #[test]
-fn a_reload_that_changes_a_check_keeps_servers_that_are_up() {
+fn a_reload_that_adds_a_check_keeps_servers_in_service() {
     let origin = Origin::start("a");
-    let rest = |path: &str, interval: &str| {
-        let check = format!(
-            "check = {{ kind = \"http\", path = \"{path}\", interval = \"{interval}\", timeout = \"20s\" }}"
-        );
-        app(&[(origin.address(), 1)], &check)
-    };
-    let edge = Edge::start(|address| platform(address, "", &rest("/healthz", "200ms")));
-    until("the check says up", || {
-        get(&edge.front(), "/").status == 200
-    });
-    // The new check waits for its answer as long as the test lasts.
-    let output = edge.reload(&platform(&edge.address, "", &rest("/wait", "300ms")));
+    let servers = [(origin.address(), 1)];
+    let edge = Edge::with(&servers);
+    assert_eq!(get(&edge.front(), "/").status, 200);
+    // The check waits for its answer as long as the test lasts.
+    let check =
+        "check = { kind = \"http\", path = \"/wait\", interval = \"200ms\", timeout = \"60s\" }";
+    let output = edge.reload(&platform(&edge.address, "", &app(&servers, check)));
     assert!(output.status.success(), "{output:?}");
-    until("the new check is under way", || origin.requests() >= 2);
+    until("the check is under way", || origin.requests() >= 2);
     assert_eq!(get(&edge.front(), "/").status, 200);
 }
 
