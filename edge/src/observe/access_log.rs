@@ -51,6 +51,8 @@ struct Chunk {
 
 #[derive(Default)]
 struct Buffer {
+    /// Where its lines were meant to go.
+    target: Option<Arc<Target>>,
     lines: u64,
     bytes: Vec<u8>,
     /// The second of the cached time and its two forms.
@@ -113,23 +115,27 @@ impl AccessLog {
             return;
         }
         BUFFERED.with_borrow_mut(|buffer| {
+            if buffer
+                .target
+                .as_ref()
+                .is_none_or(|meant| !Arc::ptr_eq(meant, &target))
+            {
+                self.hand_over(buffer);
+                buffer.target = Some(Arc::clone(&target));
+            }
             buffer.stamp(target.format);
             let Buffer { time, bytes, .. } = buffer;
             line.write(time, target.format, bytes);
             buffer.lines = buffer.lines.saturating_add(1);
             if buffer.bytes.len() >= BUFFER {
-                self.hand_over(buffer, Arc::clone(&target));
+                self.hand_over(buffer);
             }
         });
     }
 
     /// Hands this thread's buffer to the writer: at each tick of a data thread.
     pub(crate) fn flush(&self) {
-        BUFFERED.with_borrow_mut(|buffer| {
-            if buffer.lines > 0 {
-                self.hand_over(buffer, self.target.load_full());
-            }
-        });
+        BUFFERED.with_borrow_mut(|buffer| self.hand_over(buffer));
     }
 
     /// Writes what is queued and ends the writer. Data threads must have ended.
@@ -146,7 +152,10 @@ impl AccessLog {
         }
     }
 
-    fn hand_over(&self, buffer: &mut Buffer, target: Arc<Target>) {
+    fn hand_over(&self, buffer: &mut Buffer) {
+        let Some(target) = buffer.target.clone().filter(|_| buffer.lines > 0) else {
+            return;
+        };
         let lines = std::mem::take(&mut buffer.lines);
         let bytes = std::mem::replace(&mut buffer.bytes, Vec::with_capacity(1024));
         match self.sender.try_send(Chunk {
@@ -312,6 +321,27 @@ mod tests {
         let new = std::fs::read_to_string(&path).unwrap();
         assert!(new.contains("GET /2") && !new.contains("GET /1"), "{new}");
         assert_eq!(log.lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_reload_moves_no_line_to_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = |name: &str| Settings {
+            target: Some(folder.path().join(name).display().to_string()),
+            format: AccessLogFormat::Combined,
+        };
+        let log = AccessLog::start(&settings("old")).unwrap();
+        log.log(&line(b"GET /1 HTTP/1.1"));
+        log.configure(&settings("new"));
+        log.log(&line(b"GET /2 HTTP/1.1"));
+        log.close();
+        for (name, request) in [("old", "GET /1 "), ("new", "GET /2 ")] {
+            let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            assert!(
+                text.contains(request) && text.lines().count() == 1,
+                "{name}: {text}"
+            );
+        }
     }
 
     #[test]
