@@ -6,7 +6,9 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod announce;
+mod tally;
 pub mod timers;
+mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -19,14 +21,13 @@ use serde::Serialize;
 use crate::event::{Action, Input, Link, Standing, StateName, Why, YIELDING, Yield};
 use crate::packet::Advert;
 use announce::{Announcer, Pace};
+pub use tally::{Counters, Peer};
 use timers::{active_down_interval, peers_down_interval, skew_time};
 
 /// The priority of the node that owns the addresses: nothing lowers it.
 pub const OWNER: u8 = 255;
 /// How long a node leaves the VIP to others after its own interface refused the addresses.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
-/// Senders that are remembered for the status.
-const PEERS: usize = 16;
 
 /// What the platform file says about a virtual router.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,46 +96,6 @@ pub enum Addresses {
     Pending,
     /// There: announced.
     Up,
-}
-
-/// What is counted per virtual router.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Counters {
-    /// Adverts sent.
-    pub adverts_sent: u64,
-    /// Valid adverts received.
-    pub adverts_received: u64,
-    /// Of these, with priority 0.
-    pub priority_zero_received: u64,
-    /// Adverts of priority 0 sent.
-    pub priority_zero_sent: u64,
-    /// Changes of state.
-    pub transitions: u64,
-    /// Times it became master.
-    pub became_master: u64,
-    /// Adverts whose address list differs from ours: counted, never dropped.
-    pub address_mismatch: u64,
-    /// Adverts whose interval differs from ours: adopted by a backup, never dropped.
-    pub interval_mismatch: u64,
-    /// Adverts with our own source address: a loop, or a second node with our address.
-    pub own_source: u64,
-    /// Adverts of others while we were master: two masters for a moment.
-    pub second_master: u64,
-    /// Times this process slept for too long.
-    pub overslept: u64,
-    /// Times the interface refused the addresses.
-    pub addresses_refused: u64,
-}
-
-/// Another sender of adverts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// Its last priority.
-    pub priority: u8,
-    /// Its interval in centiseconds.
-    pub interval: u16,
-    /// When its last advert arrived.
-    pub heard: Moment,
 }
 
 /// What the Down timer counts from.
@@ -631,26 +592,6 @@ impl Router {
         }
     }
 
-    fn note(&mut self, source: Ipv4Addr, advert: &Advert, arrived: Moment) {
-        self.counters.adverts_received += 1;
-        self.counters.priority_zero_received += u64::from(advert.priority == 0);
-        self.counters.address_mismatch +=
-            u64::from(!same(&advert.addresses, &self.config.addresses));
-        self.counters.interval_mismatch += u64::from(advert.interval != self.config.interval);
-        let peer = Peer {
-            priority: advert.priority,
-            interval: advert.interval,
-            heard: arrived,
-        };
-        if self.peers.len() >= PEERS && !self.peers.contains_key(&source) {
-            let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.heard);
-            if let Some(oldest) = oldest.map(|(address, _)| *address) {
-                self.peers.remove(&oldest);
-            }
-        }
-        self.peers.insert(source, peer);
-    }
-
     fn may_preempt(&self, priority: u8, since: Moment, arrived: Moment) -> bool {
         if priority <= YIELDING {
             return true;
@@ -677,99 +618,6 @@ impl Router {
             Down::Stopped(at, _) => at + skew_time(self.active_interval, self.priority()),
         }
     }
-
-    /// Why it leaves the VIP to others at this moment.
-    pub fn yields(&self) -> Option<Yield> {
-        let refused = self.refused_until.map(|_| Yield::AddressesRefused);
-        // In the order of how little they can do.
-        match self.standing.yields {
-            Some(Yield::TableMissing) => Some(Yield::TableMissing),
-            other => refused.or(other),
-        }
-    }
-
-    /// The priority it sends and compares with.
-    pub fn priority(&self) -> u8 {
-        match self.yields() {
-            Some(reason) => reason.priority(),
-            None => self.standing.priority.max(1),
-        }
-    }
-
-    /// Its configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Its state.
-    pub fn state(&self) -> State {
-        self.state
-    }
-
-    /// Its state by name; a fault is Initialize with a reason that can go away by itself.
-    pub fn name(&self) -> StateName {
-        match self.state {
-            State::Initialize => match self.why {
-                Why::LinkDown | Why::NoAddress => StateName::Fault,
-                Why::Started
-                | Why::Stopped
-                | Why::Owner
-                | Why::LinkUp
-                | Why::MasterSilent
-                | Why::MasterStopped { .. }
-                | Why::Preempted { .. }
-                | Why::Better { .. }
-                | Why::Overslept
-                | Why::Yielded { .. } => StateName::Initialize,
-            },
-            State::Backup => StateName::Backup,
-            State::Master { .. } => StateName::Master,
-        }
-    }
-
-    /// Since when it is in its state.
-    pub fn since(&self) -> Moment {
-        self.since
-    }
-
-    /// Why it is in its state.
-    pub fn why(&self) -> Why {
-        self.why
-    }
-
-    /// Whether the addresses are kept although it is Backup, until a peer is heard.
-    pub fn is_lingering(&self) -> bool {
-        self.lingering
-    }
-
-    /// Why its interface refused the addresses last.
-    pub fn refusal(&self) -> Option<&str> {
-        self.refusal.as_deref()
-    }
-
-    /// What was counted.
-    pub fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    /// Who else sends adverts.
-    pub fn peers(&self) -> &BTreeMap<Ipv4Addr, Peer> {
-        &self.peers
-    }
-
-    /// The Active_Down_Interval at this moment.
-    pub fn down_interval(&self) -> Duration {
-        active_down_interval(self.active_interval, self.priority())
-    }
-
-    /// The interface as it knows it.
-    pub fn link(&self) -> Link {
-        self.link
-    }
-}
-
-fn same(theirs: &[Ipv4Addr], ours: &[Ipv4Addr]) -> bool {
-    theirs.len() == ours.len() && theirs.iter().all(|address| ours.contains(address))
 }
 
 #[cfg(test)]

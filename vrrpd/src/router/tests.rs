@@ -619,6 +619,6 @@ fn peers_are_remembered_but_not_without_bound() {
         let at = ms(u64::from(n));
         router.handle(advert_at(Ipv4Addr::new(10, 0, 1, n), 200, 10, at), at);
     }
-    assert_eq!(router.peers().len(), PEERS);
+    assert_eq!(router.peers().len(), super::tally::PEERS);
     assert!(router.peers().contains_key(&Ipv4Addr::new(10, 0, 1, 99)));
 }
