@@ -154,11 +154,20 @@ fn has_vip(interface: &str) -> bool {
     ip(&format!("addr show dev {interface}")).contains("10.0.0.100/32")
 }
 
+/// The options of `unshare`: root needs no user namespace, which not every machine (nor a chroot) allows.
+fn own_namespace() -> &'static [&'static str] {
+    if rustix::process::geteuid().is_root() {
+        &["--net"]
+    } else {
+        &["--map-root-user", "--user", "--net"]
+    }
+}
+
 /// Runs `test` again under `unshare`, and `body` there.
 fn in_namespace(test: &str, body: impl FnOnce(&Path)) {
     if std::env::var_os(INSIDE).is_none() {
         let status = Command::new("unshare")
-            .args(["--map-root-user", "--user", "--net"])
+            .args(own_namespace())
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture"])
             .env(INSIDE, "1")

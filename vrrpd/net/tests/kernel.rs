@@ -32,7 +32,7 @@ fn in_namespace<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
         reason = "a namespace of its own is entered before the first thread starts"
     )]
     let status = std::process::Command::new("unshare")
-        .args(["--map-root-user", "--user", "--net"])
+        .args(own_namespace())
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
@@ -42,6 +42,15 @@ fn in_namespace<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
         status.success(),
         "{test} failed inside its namespace (are user namespaces allowed?)"
     );
+}
+
+/// The options of `unshare`: root needs no user namespace, which not every machine (nor a chroot) allows.
+fn own_namespace() -> &'static [&'static str] {
+    if rustix::process::geteuid().is_root() {
+        &["--net"]
+    } else {
+        &["--map-root-user", "--user", "--net"]
+    }
 }
 
 fn ip(text: &str) -> IpAddr {
