@@ -187,12 +187,12 @@ impl Picture {
         self.start_everything(config);
     }
 
-    /// Waits until one director holds the VIP, alone, and a client gets an answer through it.
+    /// Waits until the preferred director holds the VIP, alone, and a client gets an answer through it: nothing moves by itself any more.
     pub fn wait_for_service(&self) {
         wait::until(
-            "one director that holds the VIP",
+            "the preferred director holds the VIP, alone",
             Duration::from_secs(15),
-            || self.masters().len() == 1,
+            || self.masters() == DIRECTORS[..1],
         );
         let client = self.node("client");
         wait::until("an answer through the VIP", Duration::from_secs(15), || {
