@@ -1,7 +1,7 @@
 //! SHELL: `director real-server`: prepares a real server of DR and TUN services, watches over it, and undoes it at the end.
 //!
 //! The order is what keeps the network sound: the ARP settings first, so that no answer for a VIP ever leaves this node, then the VIPs on the
-//! loopback interface; undone in reverse. What the loop should do is decided by the pure [`wanted`].
+//! loopback interface; undone in reverse. What the loop should do is decided by the pure [`wanted()`].
 
 mod wanted;
 
