@@ -235,9 +235,9 @@ impl Desk {
             let of_router: Vec<Target> = wanted
                 .tracks
                 .iter()
-                .map(|track| Target {
-                    address: address_of(&self.platform, &self.node, track),
-                    check: Arc::new(track.check.clone()),
+                .map(|track| {
+                    let address = address_of(&self.platform, &self.node, track);
+                    Target::new(address, Arc::new(track.check.clone()))
                 })
                 .collect();
             self.tracks

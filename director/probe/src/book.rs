@@ -171,7 +171,7 @@ impl Book {
             .entries
             .values()
             .filter(|entry| {
-                entry.target.address == target.address && entry.status.checked.is_some()
+                entry.target.place() == target.place() && entry.status.checked.is_some()
             })
             .max_by_key(|entry| entry.target.question() == target.question());
         let (verdict, mut status) = match known {

@@ -48,6 +48,9 @@ pub enum CheckError {
     /// The source address of the check (`bind`) cannot be used.
     #[error("bind: {0}")]
     Bind(io::Error),
+    /// The firewall mark of the target cannot be set.
+    #[error("mark: {0} (needs CAP_NET_ADMIN)")]
+    Mark(io::Error),
     /// The kernel connected the socket to itself: nobody listens on the port.
     #[error("connect: nobody listens (the connection met itself)")]
     SelfConnect,

@@ -1,7 +1,7 @@
 //! CORE: what is probed, and when two targets are one.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use conf::platform::Check;
@@ -14,11 +14,15 @@ pub struct Target {
     pub address: SocketAddr,
     /// How.
     pub check: Arc<Check>,
+    /// Firewall mark of the check's packets (`SO_MARK`): leads them through the forwarding path to one real server. Needs CAP_NET_ADMIN.
+    pub mark: Option<u32>,
+    /// Source address of the check's packets, before the check's own `bind`.
+    pub source: Option<IpAddr>,
 }
 
 /// Identity of a target: its address and everything of its check that matters, in one ordered word.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct TargetKey(String);
+pub struct TargetKey(Arc<str>);
 
 impl fmt::Display for TargetKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,6 +31,21 @@ impl fmt::Display for TargetKey {
 }
 
 impl Target {
+    /// A target that is checked without a mark, from the check's `bind` if it has one.
+    pub fn new(address: SocketAddr, check: Arc<Check>) -> Target {
+        Target {
+            address,
+            check,
+            mark: None,
+            source: None,
+        }
+    }
+
+    /// Where the check's packets come from, if the kernel is not to choose.
+    pub(crate) fn bound(&self) -> Option<IpAddr> {
+        self.source.or(self.check.bind)
+    }
+
     /// The identity under which the target is scheduled and reported. The check's name and place in the file are no part of it; neither are its
     /// `address` and `port`, which `address` of the target already follows.
     pub fn key(&self) -> TargetKey {
@@ -40,19 +59,30 @@ impl Target {
             retry_delay,
             initial,
             jitter,
-            bind,
+            bind: _,
             address: _,
             port: _,
             place: _,
         } = &*self.check;
         let retry = retry_delay.map_or_else(|| "-".to_owned(), |delay| delay.to_string());
-        let bind = bind.map_or_else(|| "-".to_owned(), |bind| bind.to_string());
+        let bind = self
+            .bound()
+            .map_or_else(|| "-".to_owned(), |bind| bind.to_string());
+        let mark = self
+            .mark
+            .map_or_else(|| "-".to_owned(), |mark| format!("{mark:#x}"));
         let question = self.question();
         let word = kind.word();
-        TargetKey(format!(
-            "{} {word} every {interval} timeout {timeout} rise {rise} fall {fall} retry {retry} initial {initial:?} jitter {jitter} bind {bind} {question}",
+        let key = format!(
+            "{} {word} every {interval} timeout {timeout} rise {rise} fall {fall} retry {retry} initial {initial:?} jitter {jitter} bind {bind} mark {mark} {question}",
             self.address
-        ))
+        );
+        TargetKey(key.into())
+    }
+
+    /// Where the check ends up: the same address with another mark is another server.
+    pub(crate) fn place(&self) -> (SocketAddr, Option<u32>) {
+        (self.address, self.mark)
     }
 
     /// What is asked, without how often: targets of one address that ask the same inherit one another's verdict.
@@ -87,11 +117,7 @@ mod tests {
     }
 
     fn key(check: Check) -> TargetKey {
-        Target {
-            address: "10.0.0.1:80".parse().unwrap(),
-            check: Arc::new(check),
-        }
-        .key()
+        Target::new("10.0.0.1:80".parse().unwrap(), Arc::new(check)).key()
     }
 
     #[test]
@@ -145,17 +171,36 @@ mod tests {
         ];
         let mut keys: Vec<TargetKey> = changed.into_iter().map(key).collect();
         keys.push(key(base));
-        keys.push(
-            Target {
-                address: "10.0.0.1:81".parse().unwrap(),
-                check: Arc::new(check()),
-            }
-            .key(),
-        );
+        let plain = Target::new("10.0.0.1:81".parse().unwrap(), Arc::new(check()));
+        for (mark, source) in [
+            (None, None),
+            (Some(0x10000), None),
+            (Some(0x10001), None),
+            (None, Some("10.0.0.3".parse().unwrap())),
+        ] {
+            let target = Target {
+                mark,
+                source,
+                ..plain.clone()
+            };
+            keys.push(target.key());
+        }
         let count = keys.len();
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), count);
+    }
+
+    #[test]
+    fn a_source_stands_before_the_bind_of_the_check() {
+        let bound = Check {
+            bind: Some("10.0.0.2".parse().unwrap()),
+            ..check()
+        };
+        let mut target = Target::new("10.0.0.1:80".parse().unwrap(), Arc::new(bound));
+        assert_eq!(target.bound(), Some("10.0.0.2".parse().unwrap()));
+        target.source = Some("10.0.0.3".parse().unwrap());
+        assert_eq!(target.bound(), Some("10.0.0.3".parse().unwrap()));
     }
 
     #[test]

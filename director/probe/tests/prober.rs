@@ -47,10 +47,7 @@ fn tcp(interval: u64) -> Check {
 }
 
 fn target(address: SocketAddr, check: &Check) -> Target {
-    Target {
-        address,
-        check: Arc::new(check.clone()),
-    }
+    Target::new(address, Arc::new(check.clone()))
 }
 
 #[tokio::test]

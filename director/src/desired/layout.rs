@@ -117,10 +117,7 @@ impl Member {
 
     /// What is probed for it.
     pub fn target(&self) -> Target {
-        Target {
-            address: self.checked,
-            check: Arc::clone(&self.check),
-        }
+        Target::new(self.checked, Arc::clone(&self.check))
     }
 }
 
@@ -338,10 +335,8 @@ fn members(
     let mut members: Vec<Member> = chosen
         .into_iter()
         .map(|server| {
-            let target = Target {
-                address: checked_address(platform, &service.check, server, ports),
-                check: Arc::clone(&check),
-            };
+            let checked = checked_address(platform, &service.check, server, ports);
+            let target = Target::new(checked, Arc::clone(&check));
             Member {
                 node: server.node.clone(),
                 address: server.address,

@@ -18,10 +18,7 @@ pub(crate) fn target(address: SocketAddr, check: &Arc<Check>) -> (TargetKey, Tar
         check.address.unwrap_or(address.ip()),
         check.port.unwrap_or(address.port()),
     );
-    let target = Target {
-        address,
-        check: Arc::clone(check),
-    };
+    let target = Target::new(address, Arc::clone(check));
     (target.key(), target)
 }
 

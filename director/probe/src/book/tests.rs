@@ -26,10 +26,7 @@ fn check() -> Check {
 }
 
 fn target(address: &str, check: Check) -> Target {
-    Target {
-        address: address.parse().unwrap(),
-        check: Arc::new(check),
-    }
+    Target::new(address.parse().unwrap(), Arc::new(check))
 }
 
 fn at(millis: u64) -> Moment {
@@ -224,6 +221,24 @@ fn a_changed_check_begins_with_the_known_verdict() {
         at(10),
         "and is checked at once"
     );
+}
+
+#[test]
+fn another_mark_is_another_server() {
+    let mut book = book();
+    let marked = |mark| Target {
+        mark: Some(mark),
+        ..target("10.0.0.1:80", check())
+    };
+    book.set_targets(vec![marked(1)], at(0));
+    assert!(next(&mut book, ok()).1.is_some());
+    book.set_targets(vec![marked(1), marked(2)], at(10));
+    let health: Vec<Health> = book
+        .statuses()
+        .into_values()
+        .map(|status| status.health)
+        .collect();
+    assert_eq!(health, [Health::Up, Health::Checking]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Every connection of a check is closed with RST instead of FIN: once the answer is judged nothing is in flight that matters, and thousands
 //! of checks would else fill the table of TIME_WAIT sockets.
 
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{Answer, CheckError, Deadline};
@@ -14,7 +15,7 @@ pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer,
     Ok(Answer::alive("connected"))
 }
 
-/// Connects to the target, from the check's source address if it names one.
+/// Connects to the target, with its mark and from its source address if it has them.
 pub(super) async fn connect(target: &Target, deadline: Deadline) -> Result<TcpStream, CheckError> {
     let socket = if target.address.is_ipv4() {
         TcpSocket::new_v4()
@@ -22,7 +23,12 @@ pub(super) async fn connect(target: &Target, deadline: Deadline) -> Result<TcpSt
         TcpSocket::new_v6()
     };
     let socket = socket.map_err(CheckError::Connect)?;
-    if let Some(source) = target.check.bind {
+    if let Some(mark) = target.mark {
+        SockRef::from(&socket)
+            .set_mark(mark)
+            .map_err(CheckError::Mark)?;
+    }
+    if let Some(source) = target.bound() {
         socket.bind((source, 0).into()).map_err(CheckError::Bind)?;
     }
     let stream = deadline

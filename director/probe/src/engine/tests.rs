@@ -26,10 +26,7 @@ fn target(address: SocketAddr, kind: CheckKind, timeout: u64) -> Target {
         port: None,
         place: Place::default(),
     };
-    Target {
-        address,
-        check: Arc::new(check),
-    }
+    Target::new(address, Arc::new(check))
 }
 
 fn http(path: &str, body: Option<&str>) -> CheckKind {
@@ -150,6 +147,26 @@ async fn a_source_address_is_used() {
     Arc::make_mut(&mut bound.check).bind = Some("203.0.113.1".parse().unwrap());
     let error = verdict(&bound).await.unwrap_err();
     assert!(error.starts_with("bind: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_mark_is_set_or_the_reason_says_what_it_needs() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut marked = target(listener.local_addr().unwrap(), CheckKind::Tcp, 5000);
+    marked.mark = Some(0x10007);
+    marked.source = Some("127.0.0.78".parse().unwrap());
+    let deadline = Deadline::new(Duration::from_secs(5));
+    match tcp::connect(&marked, deadline).await {
+        Ok(stream) => {
+            assert_eq!(socket2::SockRef::from(&stream).mark().unwrap(), 0x10007);
+            let source = stream.local_addr().unwrap().ip();
+            assert_eq!(source.to_string(), "127.0.0.78");
+        }
+        Err(error) => assert!(
+            error.to_string().starts_with("mark: ") && error.to_string().contains("CAP_NET_ADMIN"),
+            "{error}"
+        ),
+    }
 }
 
 #[tokio::test]
