@@ -12,6 +12,8 @@ pub enum Object {
     Socket,
     /// All objects of a kind: `links`, `addresses`, `routes`, `neighbours`.
     All(&'static str),
+    /// A table of nftables (family inet), or a part of one, in words.
+    Nft(String),
     /// A link by name.
     LinkNamed(String),
     /// A link by index.
@@ -39,6 +41,7 @@ impl fmt::Display for Object {
         match self {
             Object::Socket => f.write_str("the netlink socket"),
             Object::All(kind) => f.write_str(kind),
+            Object::Nft(part) => write!(f, "nftables: {part}"),
             Object::LinkNamed(name) => write!(f, "interface {name}"),
             Object::LinkIndex(index) => write!(f, "interface number {index}"),
             Object::Address {

@@ -2,6 +2,7 @@
 //!
 //! [`Net`] asks and changes; every request has a deadline, and a change that is already in place succeeds without doing anything.
 //! [`Watch`] reports what others change: it begins with a [`Snapshot`], and begins anew with one whenever the kernel had to drop events.
+//! [`nft`] puts one nftables table into the kernel as a whole and reads it back, over a socket of its own.
 //! Nothing here decides anything and nothing knows VRRP: `vrrpd` and `director real-server` drive it.
 
 #![forbid(unsafe_code)]
@@ -11,6 +12,7 @@ mod connection;
 mod error;
 mod link;
 mod neighbour;
+pub mod nft;
 mod route;
 pub mod sysctl;
 pub mod tc;
