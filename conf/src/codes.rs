@@ -82,6 +82,10 @@ codes! {
     FAMILY = "E0308": "IPVS forwards IPv4 to IPv4 and IPv6 to IPv6 (except through tunnels): a service of both families needs real servers with addresses of both.";
     SYNC_GROUP = "E0309": "Connection synchronisation is sent to a multicast group.";
     DIRECTOR_WITHOUT_READINESS = "E0324": "Directors ask for edge's readiness over the network of `[edge] readiness`, where edge admits their addresses; so each of them must be attached to it.";
+    TUNNEL_WITHOUT_TUN = "E0340": "Only `forward = \"tun\"` wraps packets; with direct routing and NAT there is no tunnel to describe.";
+    TUNNEL_OPTION = "E0341": "GUE has a UDP port and both kinds of checksum, GRE a checksum, IP in IP neither: its packets are just another IP header.";
+    THRESHOLDS = "E0342": "New connections stop at the upper threshold and start again below the lower one, so the lower one is not above it; the kernel refuses it otherwise (ERANGE). An upper one of 0 is no limit and has no lower one.";
+    CONNECTION_TIMEOUT = "E0343": "The kernel keeps the timeouts of IPVS connections in whole seconds, 1 to 2147483 (24 days).";
     UNKNOWN_CHECK = "E0501": "No check has this name. Named checks are declared as `[check.NAME]`.";
     ZERO_TIME = "E0503": "A time of zero has no meaning for this key.";
     CHECK_OPTION_MISSING = "E0504": "This kind of check cannot be done without the option.";

@@ -377,6 +377,14 @@ fn check_name(name: &str, span: Span, decoder: &mut Decoder<'_>) {
     }
 }
 
+/// The file's key for a field: one that is a word of Rust is written `r#match`.
+pub(crate) const fn key_of(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
+
 /// Declares a table of the file: the struct with its spans, the decoder, the schema and the list of its keys.
 macro_rules! table {
     ($(#[$meta:meta])* $name:ident {
@@ -397,11 +405,11 @@ macro_rules! table {
 
         impl $crate::decode::Decode for $name {
             fn decode(value: &$crate::value::Value, decoder: &mut $crate::decode::Decoder<'_>) -> Option<Self> {
-                const KEYS: &[&str] = &[$(stringify!($rfield),)* $(stringify!($ofield),)*];
+                const KEYS: &[&str] = &[$($crate::decode::key_of(stringify!($rfield)),)* $($crate::decode::key_of(stringify!($ofield)),)*];
                 let table = decoder.table(value)?;
                 let decoded = Self {
-                    $($rfield: decoder.required(table, value.span, stringify!($rfield)),)*
-                    $($ofield: decoder.field(table, stringify!($ofield)),)*
+                    $($rfield: decoder.required(table, value.span, $crate::decode::key_of(stringify!($rfield))),)*
+                    $($ofield: decoder.field(table, $crate::decode::key_of(stringify!($ofield))),)*
                     span: value.span,
                 };
                 decoder.unknown_keys(table, KEYS);
@@ -410,12 +418,12 @@ macro_rules! table {
 
             fn key_paths(prefix: &str, paths: &mut std::collections::BTreeSet<String>) {
                 $(
-                    let path = format!("{prefix}.{}", stringify!($rfield));
+                    let path = format!("{prefix}.{}", $crate::decode::key_of(stringify!($rfield)));
                     <$rtype as $crate::decode::Decode>::key_paths(&path, paths);
                     paths.insert(path);
                 )*
                 $(
-                    let path = format!("{prefix}.{}", stringify!($ofield));
+                    let path = format!("{prefix}.{}", $crate::decode::key_of(stringify!($ofield)));
                     <$otype as $crate::decode::Decode>::key_paths(&path, paths);
                     paths.insert(path);
                 )*

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub use check::{Check, CheckKind, InitialState, StatusRange};
 pub use layer4::{
-    ConnectionSync, Forward, OnFailure, Persistence, PortSpec, Protocol, RealServer, Scheduler,
-    ServicePolicy, VirtualService,
+    ConnectionSync, Forward, Matching, OnFailure, Persistence, PortSpec, Protocol, RealServer,
+    Scheduler, ServicePolicy, Tunnel, TunnelChecksum, VirtualService,
 };
 pub use layer7::{
     Balance, Bind, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route, RouteAction,
@@ -27,8 +27,8 @@ pub use layer7::{
 pub use node::{Attachment, Group, Network, Node};
 use serde::Serialize;
 pub use settings::{
-    AccessLog, AccessLogFormat, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Readiness,
-    ReadinessAllow, StopPolicy, VrrpdSettings,
+    AccessLog, AccessLogFormat, ConnectionTimeouts, DirectorSettings, EdgeLimits, EdgeSettings,
+    Monitoring, Readiness, ReadinessAllow, StopPolicy, VrrpdSettings,
 };
 pub use vip::{Checksum, Heartbeat, Preempt, Track, Vip, VipAddress, VrrpSettings};
 

@@ -27,8 +27,15 @@ pub enum Caution {
     All,
 }
 
-/// Carries out steps on what was `table`: what gives first, then what takes away.
-pub async fn apply(ipvs: &dyn Ipvs, table: &Table, steps: Vec<Step>, caution: Caution) -> Report {
+/// Carries out steps on what was `table`: what gives first, then `between`, then what takes away. `between` is for what leads traffic from
+/// the old to the new, and is not waited for when nothing is taken away because something failed.
+pub async fn apply(
+    ipvs: &dyn Ipvs,
+    table: &Table,
+    steps: Vec<Step>,
+    caution: Caution,
+    between: impl Future<Output = ()>,
+) -> Report {
     let mut report = Report::default();
     let (takes, gives): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::takes_away);
     carry_out(ipvs, gives, &mut report).await;
@@ -37,13 +44,13 @@ pub async fn apply(ipvs: &dyn Ipvs, table: &Table, steps: Vec<Step>, caution: Ca
         .iter()
         .map(|(step, _)| step.service())
         .collect();
+    if caution == Caution::All && !failed.is_empty() {
+        report.skipped = takes;
+        return report;
+    }
+    between.await;
     let allowed = match caution {
-        _ if failed.is_empty() => takes,
-        Caution::All => {
-            report.skipped = takes;
-            return report;
-        }
-        Caution::Service => {
+        Caution::Service if !failed.is_empty() => {
             let mut after = table.clone();
             for step in &report.done {
                 // What the kernel did and the table refuses is seen by the next look.
@@ -55,6 +62,7 @@ pub async fn apply(ipvs: &dyn Ipvs, table: &Table, steps: Vec<Step>, caution: Ca
             report.skipped = skipped;
             allowed
         }
+        Caution::Service | Caution::All => takes,
     };
     carry_out(ipvs, allowed, &mut report).await;
     report
@@ -138,7 +146,7 @@ mod tests {
         }
         let kernel = InMemory::new(table.clone());
         kernel.refuse_additions();
-        let report = apply(&kernel, &table, steps, caution).await;
+        let report = apply(&kernel, &table, steps, caution, async {}).await;
         (report, kernel.observe().await.unwrap().table)
     }
 

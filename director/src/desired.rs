@@ -13,7 +13,7 @@ use conf::Moment;
 use ipvs_netlink::{Destination, DestinationKey, Forward, ServiceKey};
 use probe::{Health, Status, TargetKey};
 
-pub use layout::{KernelService, Layout, Member, Pool, PoolId, layout};
+pub use layout::{Endpoint, KernelService, Layout, Member, Pool, PoolId, layout};
 pub use weigh::{Decision, PoolDecision, ServerWeight};
 
 use crate::intents::Orders;
@@ -79,10 +79,13 @@ fn place(wanted: &mut Wanted, pool: &Pool, service: &KernelService, decision: &P
         };
         match chosen.weight {
             ServerWeight::Present(weight) => {
-                destinations.insert(
-                    address,
-                    Destination::new(address.address, address.port, forward(pool, member), weight),
-                );
+                let forward = forward(pool, member);
+                let destination = Destination {
+                    upper_threshold: member.upper_threshold,
+                    lower_threshold: member.lower_threshold,
+                    ..Destination::new(address.address, address.port, forward, weight)
+                };
+                destinations.insert(address, destination);
             }
             ServerWeight::Absent => {
                 wanted.cut.insert((key, address));

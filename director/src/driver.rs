@@ -3,6 +3,7 @@
 //! One task owns the [`Reconciler`] and the last observation; the control sockets talk to it through a bounded queue. Decides nothing.
 
 mod report;
+mod timeouts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use conf::Moment;
 use conf::platform::StopPolicy;
 use daemon::event::Events;
 use daemon::intent::{Intent, Target};
-use daemon::plan::Plan;
+use daemon::plan::{Plan, PlanStep};
 use daemon::verdict::Verdicts;
 use daemon::{Exit, Loaded, Refused, clock};
 use probe::{Change, Prober};
@@ -75,6 +76,9 @@ pub struct Driver {
     observed: Observation,
     unavailable: Option<String>,
     info: Option<ipvs_netlink::Info>,
+    timeouts: Option<ipvs_netlink::Timeouts>,
+    /// The wanted timeouts when they were last in place.
+    timeouts_kept: Option<conf::platform::ConnectionTimeouts>,
     deviations: Vec<Deviation>,
     sysctl_due: Moment,
     tunables: Tunables,
@@ -134,6 +138,8 @@ impl Driver {
             observed: Observation::default(),
             unavailable: Some("the kernel's table was not read yet".to_owned()),
             info: None,
+            timeouts: None,
+            timeouts_kept: None,
             deviations: Vec::new(),
             sysctl_due: Moment::ZERO,
             tunables,
@@ -241,6 +247,7 @@ impl Driver {
             &self.observed.table,
             steps,
             Caution::Service,
+            async {},
         )
         .await;
         self.take_report(&report);
@@ -257,16 +264,10 @@ impl Driver {
     async fn tick_with(&mut self, caution: Caution) {
         self.stale = true;
         let now = clock::now();
-        if self.reconciler.orders().hold().is_none() {
-            self.marking
-                .reconcile(
-                    self.reconciler.platform(),
-                    self.reconciler.node(),
-                    &self.reconciler.layout().marked,
-                )
-                .await;
-        }
         self.round_with(caution).await;
+        if self.unavailable.is_none() {
+            self.keep_timeouts().await;
+        }
         if now >= self.sysctl_due {
             self.sysctl_due = now + SYSCTL_INTERVAL;
             self.audit();
@@ -304,6 +305,7 @@ impl Driver {
 
     async fn round_with(&mut self, caution: Caution) {
         self.reconciler.handle_statuses(self.prober.statuses());
+        let fresh = self.stale;
         if self.stale {
             self.observe().await;
         }
@@ -322,7 +324,20 @@ impl Driver {
                 self.waiting = 0;
                 self.report_drift(&round.drift);
                 let table = &self.observed.table;
-                let report = apply::apply(self.ipvs.as_ref(), table, round.steps, caution).await;
+                // Marks lead to services that are there, and away from those that go.
+                let marks = async {
+                    if fresh {
+                        self.marking
+                            .reconcile(
+                                self.reconciler.platform(),
+                                self.reconciler.node(),
+                                &self.reconciler.layout().marked,
+                            )
+                            .await;
+                    }
+                };
+                let report =
+                    apply::apply(self.ipvs.as_ref(), table, round.steps, caution, marks).await;
                 self.take_report(&report);
                 self.reconciler.handle_applied(&self.observed.table);
             } else {
@@ -421,6 +436,7 @@ impl Driver {
         Around {
             unavailable: self.unavailable.as_deref(),
             info: self.info,
+            timeouts: self.timeouts,
             deviations: &self.deviations,
             failed: &self.failed,
             waiting: self.waiting,
@@ -444,8 +460,12 @@ impl Driver {
         let node = self.reconciler.node();
         let marked = desired::layout(&new.platform, node).marked;
         // In the order of a round.
-        let mut lines = self.marking.plan(&new.platform, node, &marked).await;
-        lines.extend(steps.iter().map(Step::plan_step));
+        let (takes, gives): (Vec<&Step>, Vec<&Step>) =
+            steps.iter().partition(|step| step.takes_away());
+        let mut lines: Vec<PlanStep> = gives.into_iter().map(Step::plan_step).collect();
+        lines.extend(self.marking.plan(&new.platform, node, &marked).await);
+        lines.extend(takes.into_iter().map(Step::plan_step));
+        lines.extend(self.plan_timeouts(&new.platform));
         if self.reconciler.orders().hold().is_some() {
             for line in &mut lines {
                 let comma = if line.detail.is_empty() { "" } else { ", " };

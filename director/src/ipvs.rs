@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use ipvs_netlink::{Change, Client, Info, ServiceKey};
+use ipvs_netlink::{Change, Client, Info, ServiceKey, Timeouts};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::observe::{Activity, Observation};
@@ -39,6 +39,12 @@ pub trait Ipvs: Send + Sync + 'static {
 
     /// Version and size of the connection table.
     async fn info(&self) -> Result<Info, IpvsError>;
+
+    /// The timeouts of connections.
+    async fn timeouts(&self) -> Result<Timeouts, IpvsError>;
+
+    /// Sets the timeouts that are not 0.
+    async fn set_timeouts(&self, timeouts: Timeouts) -> Result<(), IpvsError>;
 }
 
 /// The kernel's IPVS. Connects when first used, and again after the connection was lost, so that `modprobe ip_vs` is all it takes.
@@ -134,7 +140,25 @@ impl Ipvs for Kernel {
         forget_lost(&mut client, &result);
         result.map_err(|error| IpvsError::from(&error))
     }
+
+    async fn timeouts(&self) -> Result<Timeouts, IpvsError> {
+        let mut client = self.client.lock().await;
+        let result = connected(&mut client).await?.timeouts().await;
+        forget_lost(&mut client, &result);
+        result.map_err(|error| IpvsError::from(&error))
+    }
+
+    async fn set_timeouts(&self, timeouts: Timeouts) -> Result<(), IpvsError> {
+        self.change(Change::SetTimeouts(timeouts)).await
+    }
 }
+
+/// What a kernel starts with.
+const KERNEL_TIMEOUTS: Timeouts = Timeouts {
+    tcp: 900,
+    tcp_fin: 120,
+    udp: 300,
+};
 
 /// A table in memory, for tests.
 #[derive(Debug, Default)]
@@ -149,6 +173,7 @@ struct State {
     refused: BTreeSet<ServiceKey>,
     refuses_additions: bool,
     applied: VecDeque<Step>,
+    timeouts: Option<Timeouts>,
 }
 
 impl InMemory {
@@ -240,5 +265,18 @@ impl Ipvs for InMemory {
                 connection_table_size: 4096,
             }),
         })
+    }
+
+    async fn timeouts(&self) -> Result<Timeouts, IpvsError> {
+        self.with(|state| match &state.unavailable {
+            Some(reason) => Err(IpvsError(reason.clone())),
+            None => Ok(state.timeouts.unwrap_or(KERNEL_TIMEOUTS)),
+        })
+    }
+
+    async fn set_timeouts(&self, timeouts: Timeouts) -> Result<(), IpvsError> {
+        let found = self.timeouts().await?;
+        self.with(|state| state.timeouts = Some(crate::timeouts::changed(found, timeouts)));
+        Ok(())
     }
 }

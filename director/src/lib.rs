@@ -31,4 +31,5 @@ pub mod state;
 pub mod status;
 pub mod sysctl;
 pub mod table;
+pub mod timeouts;
 pub mod verdict;

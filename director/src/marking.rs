@@ -1,4 +1,5 @@
-//! SHELL: keeps the traffic-control filters of two-box services in place: marks for packets to our VIPs, none for what a peer forwarded.
+//! SHELL: keeps the traffic-control filters of services that are found by mark in place: marks for packets to our VIPs, and, on two-box
+//! sites, none for what a peer forwarded.
 //!
 //! On a two-box site a director is also a real server. What the peer director forwarded to us arrives from the peer's MAC address and must go
 //! to the local edge; if it got a mark it would be balanced again, and loop. What the filters should be is decided by [`wanted`], which is pure.
@@ -46,7 +47,7 @@ pub fn wanted(
         let peers: Vec<Option<Mac>> = vip
             .directors
             .iter()
-            .filter(|director| *director != node)
+            .filter(|director| entry.except_peers && *director != node)
             .map(|director| {
                 let named = platform
                     .attachment(director, &vip.network)
@@ -88,7 +89,7 @@ pub fn wanted(
 fn steps(interface: &str, wanted: &Wanted, found: &BTreeSet<FilterId>) -> Vec<PlanStep> {
     let step = |action, detail| PlanStep {
         action,
-        what: format!("two-box filter on {interface}"),
+        what: format!("ingress filter on {interface}"),
         detail,
         disruptive: false,
     };
@@ -149,20 +150,20 @@ pub struct Marking {
 }
 
 impl Marking {
-    /// What keeps two-box services from working, as sentences.
+    /// What keeps services that are found by mark from working, as sentences.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
 
     /// Compares and repairs.
     pub async fn reconcile(&mut self, platform: &Platform, node: &str, marked: &[Marked]) {
-        // A director whose predecessor had two-box services looks once, to remove what that left.
+        // A director whose predecessor had marks looks once, to remove what that left.
         if marked.is_empty() && self.touched.is_empty() && self.looked {
             return;
         }
         let before = std::mem::take(&mut self.problems);
         if let Err(error) = self.try_reconcile(platform, node, marked).await {
-            self.problem(format!("two-box marks: {}", chain(&error)));
+            self.problem(format!("firewall marks: {}", chain(&error)));
         }
         self.looked = true;
         // A peer may be away for days: said once, and in `status` as long as it lasts.
@@ -243,7 +244,7 @@ impl Marking {
                 tracing::warn!(
                     interface,
                     error = chain(&error),
-                    "cannot remove the two-box filters"
+                    "cannot remove the ingress filters"
                 );
             }
         }
@@ -291,12 +292,12 @@ impl Marking {
         match result {
             Ok((0, 0)) => {}
             Ok((added, removed)) => {
-                tracing::info!(interface, added, removed, "two-box filters changed")
+                tracing::info!(interface, added, removed, "ingress filters changed")
             }
             // An interface that is gone has no filters, which is right if none are wanted.
             Err(_) if wanted.filters.is_empty() => {}
             Err(error) => {
-                self.problem(format!("two-box marks on {interface}: {}", chain(&error)));
+                self.problem(format!("firewall marks on {interface}: {}", chain(&error)));
                 return;
             }
         }
@@ -315,7 +316,11 @@ impl Marking {
         node: &str,
         marked: &[Marked],
     ) -> Result<(), net::Error> {
-        let vips: BTreeSet<&String> = marked.iter().map(|entry| &entry.vip).collect();
+        let vips: BTreeSet<&String> = marked
+            .iter()
+            .filter(|entry| entry.except_peers)
+            .map(|entry| &entry.vip)
+            .collect();
         for vip in vips.into_iter().filter_map(|vip| platform.vips.get(vip)) {
             let Some(interface) = platform
                 .attachment(node, &vip.network)
@@ -427,15 +432,15 @@ mod tests {
             .map(|step| format!("{:?} {}: {}", step.action, step.what, step.detail))
             .collect();
         let gone = format!(
-            "Remove two-box filter on eth0: tc handle {:#x}",
+            "Remove ingress filter on eth0: tc handle {:#x}",
             mark(443).id().handle()
         );
         assert_eq!(
             lines,
             [
-                "Add two-box filter on eth0: no mark for packets from 02:00:00:00:00:09 to 10.0.0.100",
-                "Add two-box filter on eth0: mark 0x10000 for TCP to 10.0.0.100 port 80-81",
-                "Add two-box filter on eth0: marks for fd00::100, once the MAC address of every peer is known",
+                "Add ingress filter on eth0: no mark for packets from 02:00:00:00:00:09 to 10.0.0.100",
+                "Add ingress filter on eth0: mark 0x10000 for TCP to 10.0.0.100 port 80-81",
+                "Add ingress filter on eth0: marks for fd00::100, once the MAC address of every peer is known",
                 gone.as_str(),
             ]
         );

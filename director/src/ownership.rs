@@ -1,7 +1,7 @@
 //! CORE: which services of the kernel's table are ours.
 //!
-//! Ours are those on an address of one of our VIPs, and, where this node has two-box services, those on a firewall mark of our range; all
-//! others are foreign and never touched.
+//! Ours are those on an address of one of our VIPs, and, where this node has services that are found by mark, those on a firewall mark of
+//! our range; all others are foreign and never touched.
 //! Addresses are remembered over reloads and restarts, so that the services of a VIP that left the file are still ours to remove.
 
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ impl Ownership {
             // Who has no use for marks lays no claim to those of others.
             mark_bases: platform
                 .services_of_director(node)
-                .any(|(_, service)| service.two_box)
+                .any(|(_, service)| service.by_mark())
                 .then_some(platform.director.mark_base)
                 .into_iter()
                 .collect(),

@@ -45,6 +45,17 @@ pub fn status(data: &Value, out: &mut String) {
     for service in list(data, "services") {
         services(service, out);
     }
+    if let Some(timeouts) = ipvs.get("timeouts").filter(|timeouts| !timeouts.is_null()) {
+        let (tcp, tcp_fin, udp) = (
+            number(timeouts, "tcp"),
+            number(timeouts, "tcp_fin"),
+            number(timeouts, "udp"),
+        );
+        line(
+            out,
+            format_args!("timeouts: tcp {tcp} s, tcp_fin {tcp_fin} s, udp {udp} s"),
+        );
+    }
     for leaving in list(data, "draining") {
         let seconds = number(leaving, "deleted_in_ms") / 1000;
         line(
@@ -105,6 +116,13 @@ pub fn services(service: &Value, out: &mut String) {
             text(service, "name")
         ),
     );
+    let takes: Vec<&str> = list(service, "takes")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    if text(service, "service").starts_with("FWM") {
+        line(out, format_args!("  for {}", takes.join(" ")));
+    }
     for destination in list(service, "real_servers") {
         line(
             out,
@@ -128,13 +146,30 @@ pub fn services(service: &Value, out: &mut String) {
         line(
             out,
             format_args!(
-                "     {node}{} {}: {}",
+                "     {node}{} {}: {}{}",
                 text(destination, "admin"),
                 text(destination, "health"),
-                text(destination, "reason")
+                text(destination, "reason"),
+                details(destination)
             ),
         );
     }
+}
+
+/// The encapsulation and the thresholds, where there are any.
+fn details(destination: &Value) -> String {
+    let mut details = String::new();
+    if let Some(tunnel) = destination.get("tunnel").and_then(Value::as_str) {
+        details.push_str(&format!("; {tunnel}"));
+    }
+    let (upper, lower) = (
+        number(destination, "upper_threshold"),
+        number(destination, "lower_threshold"),
+    );
+    if upper > 0 {
+        details.push_str(&format!("; thresholds {upper}/{lower}"));
+    }
+    details
 }
 
 fn line(out: &mut String, content: std::fmt::Arguments<'_>) {

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use conf::Moment;
-use ipvs_netlink::{DestinationKey, ServiceKey};
+use ipvs_netlink::{DestinationKey, Forward, ServiceKey};
 use probe::Health;
 use serde_json::{Value, json};
 
-use crate::desired::{Decision, KernelService, Member, Pool, PoolDecision};
+use crate::desired::{Decision, Endpoint, KernelService, Member, Pool, PoolDecision};
 use crate::metrics::Sample;
 use crate::observe::Observation;
 use crate::reconcile::Reconciler;
 use crate::sysctl::Deviation;
-use crate::table::describe;
+use crate::table::{describe, describe_forward};
 
 /// What else than the reconciler's state is shown.
 #[derive(Debug, Clone)]
@@ -32,8 +32,10 @@ pub struct Around<'a> {
     pub drift: &'a [String],
     /// How often.
     pub drift_total: u64,
-    /// Problems of the two-box marking.
+    /// Problems of the marking.
     pub marking: &'a [String],
+    /// The kernel's timeouts of connections, if they could be read.
+    pub timeouts: Option<ipvs_netlink::Timeouts>,
     /// Now.
     pub now: Moment,
 }
@@ -77,6 +79,7 @@ pub fn data(reconciler: &Reconciler, observed: &Observation, around: &Around<'_>
             "available": around.unavailable.is_none(),
             "version": around.info.map(|info| format!("{}.{}.{}", info.version.0, info.version.1, info.version.2)),
             "connection_table_size": around.info.map(|info| info.connection_table_size),
+            "timeouts": around.timeouts.map(|timeouts| json!({ "tcp": timeouts.tcp, "tcp_fin": timeouts.tcp_fin, "udp": timeouts.udp })),
         },
         "vips": reconciler.verdicts(table),
         "services": services,
@@ -157,6 +160,7 @@ fn service_data(
         "service": key.to_string(),
         "address": service.address.to_string(),
         "port": service.port,
+        "takes": service.endpoints.iter().map(endpoint).collect::<Vec<String>>(),
         "scheduler": service.service.scheduler,
         "settings": describe(observed.table.services.get(&key).map_or(&service.service, |found| &found.service)),
         "in_kernel": observed.table.services.contains_key(&key),
@@ -196,6 +200,12 @@ fn destination_data(
         "address": address.to_string(),
         "node": member.node,
         "forward": found.map(|found| found.forward.to_string()),
+        "tunnel": found.and_then(|found| match found.forward {
+            Forward::Tunnel(_) => Some(describe_forward(found.forward)),
+            _ => None,
+        }),
+        "upper_threshold": found.map(|found| found.upper_threshold),
+        "lower_threshold": found.map(|found| found.lower_threshold),
         "weight": found.map(|found| found.weight),
         "file_weight": member.weight,
         "active": activity.active,
@@ -208,6 +218,16 @@ fn destination_data(
         "since_ms": status.map(|status| millis(around.now.since(status.since))),
         "latency_us": status.and_then(|status| status.latency).map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
     })
+}
+
+/// `10.0.0.100:80`, or `10.0.0.100:8000-8010`.
+fn endpoint(endpoint: &Endpoint) -> String {
+    let first = SocketAddr::new(endpoint.address, endpoint.ports.first);
+    if endpoint.ports.first == endpoint.ports.last {
+        first.to_string()
+    } else {
+        format!("{first}-{}", endpoint.ports.last)
+    }
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use daemon::plan::{PlanAction, PlanStep};
-use ipvs_netlink::{Change, Destination, DestinationKey, Service, ServiceKey};
+use ipvs_netlink::{
+    Change, Destination, DestinationKey, Forward, Service, ServiceKey, Tunnel, TunnelChecksum,
+};
 
 /// A table of services.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -108,7 +110,12 @@ impl Step {
             Step::AddDestination(key, to) => (
                 PlanAction::Add,
                 format!("real server {} of {key}", to.key),
-                format!("{} weight {}", to.forward, to.weight),
+                format!(
+                    "{} weight {}{}",
+                    describe_forward(to.forward),
+                    to.weight,
+                    thresholds(to)
+                ),
                 false,
             ),
             Step::SetDestination { service, from, to } => {
@@ -117,7 +124,16 @@ impl Step {
                     detail.push(format!("weight {} -> {}", from.weight, to.weight));
                 }
                 if from.forward != to.forward {
-                    detail.push(format!("{} -> {}", from.forward, to.forward));
+                    let (from, to) = (describe_forward(from.forward), describe_forward(to.forward));
+                    detail.push(format!("{from} -> {to}"));
+                }
+                let bounds =
+                    |bounds: &Destination| (bounds.upper_threshold, bounds.lower_threshold);
+                if bounds(from) != bounds(to) {
+                    let ((upper, lower), (new_upper, new_lower)) = (bounds(from), bounds(to));
+                    detail.push(format!(
+                        "thresholds {upper}/{lower} -> {new_upper}/{new_lower}"
+                    ));
                 }
                 let disruptive = from.forward != to.forward;
                 (
@@ -130,7 +146,7 @@ impl Step {
             Step::DeleteDestination(key, destination) => (
                 PlanAction::Remove,
                 format!("real server {} of {key}", destination.key),
-                destination.forward.to_string(),
+                describe_forward(destination.forward),
                 true,
             ),
             Step::DeleteService(key) => (
@@ -179,6 +195,31 @@ pub fn describe(service: &Service) -> String {
         text.push_str(" ops");
     }
     text
+}
+
+/// How packets reach a destination, tunnels with their encapsulation: `Tunnel (gue port 6080, csum)`.
+pub fn describe_forward(forward: Forward) -> String {
+    let Forward::Tunnel(tunnel) = forward else {
+        return forward.to_string();
+    };
+    let (kind, checksum) = match tunnel {
+        Tunnel::IpIp => ("ipip".to_owned(), TunnelChecksum::None),
+        Tunnel::Gue { port, checksum } => (format!("gue port {port}"), checksum),
+        Tunnel::Gre { checksum } => ("gre".to_owned(), checksum),
+    };
+    let checksum = match checksum {
+        TunnelChecksum::None => "",
+        TunnelChecksum::Checksum => ", csum",
+        TunnelChecksum::Remote => ", remcsum",
+    };
+    format!("{forward} ({kind}{checksum})")
+}
+
+fn thresholds(destination: &Destination) -> String {
+    match (destination.upper_threshold, destination.lower_threshold) {
+        (0, 0) => String::new(),
+        (upper, lower) => format!(" thresholds {upper}/{lower}"),
+    }
 }
 
 /// Why a table refused a step.

@@ -168,7 +168,7 @@ proptest! {
         memory.refuse(refused);
         let steps = diff(&actual, &wanted, &ours());
         let tried = steps.len();
-        let report = runtime.block_on(apply::apply(&memory, &actual, steps, Caution::Service));
+        let report = runtime.block_on(apply::apply(&memory, &actual, steps, Caution::Service, async {}));
         let after = runtime.block_on(memory.observe()).expect("an observation").table;
         prop_assert_eq!(after.services.get(&refused), actual.services.get(&refused), "a refusing service stays as it was");
         prop_assert_eq!(report.done.len() + report.failed.len() + report.skipped.len(), tried);

@@ -17,10 +17,14 @@ pub struct VirtualService {
     pub vips: Vec<String>,
     /// TCP, UDP or SCTP. Default TCP.
     pub protocol: Protocol,
-    /// The ports served, each by a service of its own in the kernel.
+    /// What it is found by in the kernel. Default address.
+    pub matching: Matching,
+    /// The ports served; when matched by address, each by a service of its own in the kernel.
     pub ports: Vec<PortSpec>,
     /// How packets reach the real servers.
     pub forward: Forward,
+    /// The encapsulation, where they are forwarded by tunnel. Default IP in IP.
+    pub tunnel: Tunnel,
     /// How a real server is chosen, with the scheduler's flags.
     pub scheduler: Scheduler,
     /// Whether one client keeps its real server.
@@ -38,6 +42,13 @@ pub struct VirtualService {
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,
+}
+
+impl VirtualService {
+    /// Whether the kernel finds it by firewall mark: asked for, or because a director among its own real servers needs it.
+    pub fn by_mark(&self) -> bool {
+        self.two_box || self.matching == Matching::Mark
+    }
 }
 
 /// A transport protocol that IPVS knows.
@@ -73,6 +84,71 @@ pub enum Forward {
     Tun,
 }
 
+/// What a virtual service is found by in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Matching {
+    /// One service for each address and port.
+    Address,
+    /// One service per family for all addresses and ports, on a firewall mark that traffic control sets at ingress.
+    Mark,
+}
+
+/// The encapsulation of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tunnel {
+    /// IP in IP.
+    #[default]
+    IpIp,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// The real servers' UDP port. Default 6080.
+        port: u16,
+        /// The checksum of its header.
+        checksum: TunnelChecksum,
+    },
+    /// Generic routing encapsulation.
+    Gre {
+        /// The checksum of its header; never `Remote`.
+        checksum: TunnelChecksum,
+    },
+}
+
+/// The checksum of a tunnel header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TunnelChecksum {
+    /// None.
+    #[default]
+    None,
+    /// A checksum.
+    Checksum,
+    /// Remote checksum offload (GUE).
+    Remote,
+}
+
+impl Tunnel {
+    /// How many bytes it adds to a packet that is sent to an address of this family (`net/netfilter/ipvs/ip_vs_xmit.c`).
+    pub const fn overhead(self, ipv4: bool) -> u32 {
+        let outer = if ipv4 { 20 } else { 40 };
+        outer
+            + match self {
+                Tunnel::IpIp => 0,
+                // UDP and GUE header, and the private option that remote checksum offload needs.
+                Tunnel::Gue {
+                    checksum: TunnelChecksum::Remote,
+                    ..
+                } => 8 + 4 + 8,
+                Tunnel::Gue { .. } => 8 + 4,
+                Tunnel::Gre {
+                    checksum: TunnelChecksum::None,
+                } => 4,
+                Tunnel::Gre { .. } => 8,
+            }
+    }
+}
+
 /// An IPVS scheduler and its flags.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Scheduler {
@@ -106,6 +182,10 @@ pub struct RealServer {
     pub port: Option<u16>,
     /// The file's weight.
     pub weight: Weight,
+    /// No new connections from this number on; 0 for no limit.
+    pub upper_threshold: u32,
+    /// New connections again below this number; 0 for three quarters of the upper one.
+    pub lower_threshold: u32,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,

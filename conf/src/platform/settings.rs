@@ -106,8 +106,21 @@ pub struct DirectorSettings {
     pub allow_exec: bool,
     /// First firewall mark that is ours. Default 0x10000.
     pub mark_base: u32,
+    /// How long the kernel keeps connections that say nothing.
+    pub timeouts: ConnectionTimeouts,
     /// Metrics and status page.
     pub monitoring: Monitoring,
+}
+
+/// `[director.timeouts]`: seconds, at least 1; `None` is left as it is in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct ConnectionTimeouts {
+    /// Established TCP connections.
+    pub tcp: Option<u32>,
+    /// TCP connections after a FIN.
+    pub tcp_fin: Option<u32>,
+    /// UDP.
+    pub udp: Option<u32>,
 }
 
 /// What happens to the IPVS table when the director stops.

@@ -31,6 +31,55 @@ words! {
 }
 
 words! {
+    /// What a virtual service is found by in the kernel.
+    Match {
+        /// One service for each address and port.
+        Address = "address",
+        /// One service for all addresses and ports of a family, on a firewall mark.
+        Mark = "mark",
+    }
+}
+
+words! {
+    /// The encapsulation of a tunnel.
+    TunnelType {
+        /// IP in IP; between the families IPv6 in IPv4 and the reverse.
+        IpIp = "ipip",
+        /// Generic UDP encapsulation.
+        Gue = "gue",
+        /// Generic routing encapsulation.
+        Gre = "gre",
+    }
+}
+
+words! {
+    /// The checksum of a tunnel header.
+    Checksum {
+        /// None.
+        None = "none",
+        /// A checksum.
+        Csum = "csum",
+        /// Remote checksum offload.
+        Remcsum = "remcsum",
+    }
+}
+
+table! {
+    /// How packets are wrapped on their way to the real servers.
+    Tunnel {
+        required {}
+        optional {
+            /// The encapsulation. Default ipip.
+            r#type: TunnelType,
+            /// gue: the real servers' UDP port. Default 6080.
+            port: WholeNumber<1, 65535>,
+            /// gue, gre: the checksum of the tunnel's header; remcsum with gue only. Default none.
+            checksum: Checksum,
+        }
+    }
+}
+
+words! {
     /// What is done with a real server whose check fails.
     OnFailure {
         /// Weight 0: connections live on.
@@ -58,6 +107,10 @@ table! {
         optional {
             /// Transport protocol. Default tcp.
             protocol: Protocol,
+            /// What the kernel finds the service by: each address and port, or one firewall mark for all of them. Default address.
+            r#match: Match,
+            /// forward = "tun": the encapsulation. Default ipip.
+            tunnel: Tunnel,
             /// rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos. Default wlc.
             scheduler: SchedulerRef,
             /// One client keeps its real server for this long.
@@ -135,6 +188,10 @@ table! {
             port: WholeNumber<1, 65535>,
             /// Share of new connections; 0 takes none. Default 1.
             weight: Weight,
+            /// No new connections from this number on; 0 for no limit. Default 0.
+            upper_threshold: WholeNumber<0, { i32::MAX as i64 }>,
+            /// New connections again below this number; 0 for three quarters of the upper one. Default 0.
+            lower_threshold: WholeNumber<0, { i32::MAX as i64 }>,
             /// The network on which a node is reached; default: the VIP's, or the only one it is attached to.
             network: String,
         }

@@ -158,6 +158,21 @@ words! {
 }
 
 table! {
+    /// Timeouts of IPVS connections in the whole kernel; what is left out stays as it is.
+    ConnectionTimeouts {
+        required {}
+        optional {
+            /// Established TCP connections, in whole seconds.
+            tcp: Interval,
+            /// TCP connections after a FIN.
+            tcp_fin: Interval,
+            /// UDP.
+            udp: Interval,
+        }
+    }
+}
+
+table! {
     /// The layer-4 control plane.
     Director {
         required {}
@@ -170,6 +185,8 @@ table! {
             allow_exec: bool,
             /// First firewall mark that is ours. Default 65536 (0x10000).
             mark_base: WholeNumber<1, 4_294_901_760>,
+            /// How long the kernel keeps connections that say nothing.
+            timeouts: ConnectionTimeouts,
             /// Metrics and status page.
             monitoring: Monitoring,
         }

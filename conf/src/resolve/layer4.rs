@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+mod forwarding;
+
 use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    ConnectionSync, Forward, OnFailure, Persistence, Platform, PortSpec, Protocol, RealServer,
-    Scheduler, ServicePolicy, VirtualService,
+    ConnectionSync, Forward, Matching, OnFailure, Persistence, Platform, PortSpec, Protocol,
+    RealServer, Scheduler, ServicePolicy, VirtualService,
 };
 use crate::problems::{Tiers, suggestion};
 use crate::raw::layer4::{self as raw, PersistenceRef, SchedulerRef};
@@ -66,11 +68,16 @@ impl<'a> Resolver<'a> {
             raw::Forward::Tun => Forward::Tun,
         };
         let vips: Vec<String> = values(raw.vips.as_ref());
+        let tunnel = self.tunnel(raw.tunnel.as_ref(), forward, &key);
         let real_servers = self.real_servers(raw, &key, &vips, forward, platform);
         let directors = directors_of(platform, &vips);
         Some(VirtualService {
             name: name.to_owned(),
             protocol,
+            matching: match given(&raw.r#match) {
+                Some(raw::Match::Mark) => Matching::Mark,
+                Some(raw::Match::Address) | None => Matching::Address,
+            },
             ports: values(raw.ports.as_ref())
                 .into_iter()
                 .map(|range| PortSpec {
@@ -79,6 +86,7 @@ impl<'a> Resolver<'a> {
                 })
                 .collect(),
             forward,
+            tunnel,
             scheduler: scheduler?,
             persistence,
             one_packet: given(&raw.one_packet).unwrap_or(false),
@@ -300,12 +308,15 @@ impl<'a> Resolver<'a> {
             .help("take `port` out, or use forward = \"nat\"");
         }
         let weight = given(&entry.weight).unwrap_or(Weight::ONE);
+        let (upper_threshold, lower_threshold) = self.thresholds(entry, key);
         let place = self.place(entry.span);
         let server = |node: Option<&str>, address: IpAddr| RealServer {
             node: node.map(str::to_owned),
             address,
             port,
             weight,
+            upper_threshold,
+            lower_threshold,
             place: place.clone(),
         };
         if let Some(address) = &entry.address {

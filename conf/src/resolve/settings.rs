@@ -136,6 +136,7 @@ impl Resolver<'_> {
             },
             allow_exec: given(&director.allow_exec).unwrap_or(false),
             mark_base: given(&director.mark_base).map_or(DEFAULT_MARK_BASE, |mark| mark.narrow()),
+            timeouts: self.connection_timeouts(director.timeouts.as_ref()),
             monitoring: monitoring(director.monitoring.as_ref()),
         }
     }

@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use conf::Platform;
 use conf::platform::{
-    Check, CheckKind, InitialState, PortSpec, RealServer, ServicePolicy, Vip, VirtualService,
+    Check, CheckKind, InitialState, Matching, PortSpec, RealServer, ServicePolicy, Vip,
+    VirtualService,
 };
 use ipvs_netlink::{
     DestinationKey, Family, Forward, Persistence, Protocol, Service, ServiceFlags, ServiceKey,
-    Tunnel,
+    Tunnel, TunnelChecksum,
 };
 use probe::{Target, TargetKey};
 
 use crate::marks::{Marked, Marks};
 
-/// A pool's identity: real servers of one family that serve one port (or range) of one virtual service.
+/// A pool's identity: real servers of one family that serve one port (or range) of one virtual service, or all of its ports if it is matched
+/// by mark.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PoolId {
     /// The virtual service's name.
@@ -52,14 +54,25 @@ pub struct Pool {
 pub struct KernelService {
     /// The service.
     pub service: Service,
+    /// The VIP's name; of several behind one mark the first.
+    pub vip: String,
+    /// The virtual address; of several behind one mark the first.
+    pub address: IpAddr,
+    /// The virtual port; of several behind one mark the first.
+    pub port: u16,
+    /// Everything that it takes; more than one only behind a mark.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An address with the ports at which connections are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
     /// The VIP's name.
     pub vip: String,
     /// The virtual address.
     pub address: IpAddr,
-    /// The virtual port; the first one of a range behind one mark.
-    pub port: u16,
-    /// The last port that it takes.
-    pub last_port: u16,
+    /// The ports.
+    pub ports: PortSpec,
 }
 
 /// One real server of a pool.
@@ -73,6 +86,10 @@ pub struct Member {
     pub port: Option<u16>,
     /// The file's weight.
     pub weight: u16,
+    /// No new connections from this number on; 0 for no limit.
+    pub upper_threshold: u32,
+    /// New connections again below this number.
+    pub lower_threshold: u32,
     /// Whether it is this node.
     pub local: bool,
     /// The address that is checked.
@@ -86,8 +103,10 @@ pub struct Member {
 impl KernelService {
     /// Whether connections to this address, and port if one is given, come here.
     pub fn takes(&self, address: IpAddr, port: Option<u16>) -> bool {
-        self.address == address
-            && port.is_none_or(|port| (self.port..=self.last_port).contains(&port))
+        self.endpoints.iter().any(|endpoint| {
+            let ports = endpoint.ports.first..=endpoint.ports.last;
+            endpoint.address == address && port.is_none_or(|port| ports.contains(&port))
+        })
     }
 }
 
@@ -107,10 +126,10 @@ impl Member {
         self.port.unwrap_or(port)
     }
 
-    /// The destination's port in the kernel: services on a mark keep the packet's, and say 0.
+    /// The destination's port in the kernel: services on a mark keep the packet's, and say 0, unless the real server has its own.
     pub fn destination_port(&self, service: &KernelService) -> u16 {
         match service.service.key {
-            ServiceKey::Mark { .. } => 0,
+            ServiceKey::Mark { .. } => self.port.unwrap_or(0),
             ServiceKey::Address { port, .. } => self.port_for(port),
         }
     }
@@ -130,7 +149,7 @@ pub struct Layout {
     pub vips: BTreeMap<String, Vec<ServiceKey>>,
     /// How long drained destinations may take, by service.
     pub drain_timeouts: BTreeMap<ServiceKey, Duration>,
-    /// What traffic control must mark for two-box services.
+    /// What traffic control must mark for services that are found by mark.
     pub marked: Vec<Marked>,
 }
 
@@ -151,20 +170,20 @@ pub fn layout(platform: &Platform, node: &str) -> Layout {
     for (name, _) in platform.vips_of_director(node) {
         layout.vips.insert(name.clone(), Vec::new());
     }
-    for (name, service) in platform.services_of_director(node) {
+    for (_, service) in platform.services_of_director(node) {
         let vips: Vec<(&String, &Vip)> = platform
             .vips_of_director(node)
             .filter(|(vip, _)| service.vips.contains(vip))
             .collect();
-        for ports in &service.ports {
+        let together = match service.matching {
+            Matching::Mark => service.ports.len().max(1),
+            Matching::Address => 1,
+        };
+        for ports in service.ports.chunks(together) {
             for family in [Family::V4, Family::V6] {
-                let id = PoolId {
-                    service: name.clone(),
-                    port: ports.first,
-                    family,
-                };
-                if let Some(pool) = pool(platform, node, id, service, *ports, &vips, &marks) {
-                    register(&mut layout, pool, service, *ports);
+                let services = kernel_services(service, endpoints(&vips, ports, family), &marks);
+                if let Some(pool) = pool(platform, node, service, services, family) {
+                    register(&mut layout, pool, service);
                 }
             }
         }
@@ -172,105 +191,139 @@ pub fn layout(platform: &Platform, node: &str) -> Layout {
     layout
 }
 
-fn register(layout: &mut Layout, pool: Pool, service: &VirtualService, ports: PortSpec) {
+fn register(layout: &mut Layout, pool: Pool, service: &VirtualService) {
     for kernel in &pool.services {
         let key = kernel.service.key;
-        layout.vips.entry(kernel.vip.clone()).or_default().push(key);
         layout
             .drain_timeouts
             .insert(key, service.policy.drain_timeout.as_duration());
-        if let ServiceKey::Mark { mark, .. } = key {
-            layout.marked.push(Marked {
-                vip: kernel.vip.clone(),
-                address: kernel.address,
-                protocol: service.protocol,
-                ports,
-                mark,
-            });
+        for endpoint in &kernel.endpoints {
+            let keys = layout.vips.entry(endpoint.vip.clone()).or_default();
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+            if let ServiceKey::Mark { mark, .. } = key {
+                layout.marked.push(Marked {
+                    vip: endpoint.vip.clone(),
+                    address: endpoint.address,
+                    protocol: service.protocol,
+                    ports: endpoint.ports,
+                    mark,
+                    except_peers: service.two_box,
+                });
+            }
         }
     }
     layout.pools.push(pool);
 }
 
+/// Every address of one family with every port (or range).
+fn endpoints(vips: &[(&String, &Vip)], ports: &[PortSpec], family: Family) -> Vec<Endpoint> {
+    let addresses = vips.iter().flat_map(|(vip, settings)| {
+        settings
+            .addresses
+            .iter()
+            .map(move |address| (*vip, address.address))
+    });
+    addresses
+        .filter(|(_, address)| Family::of(*address) == family)
+        .flat_map(|(vip, address)| {
+            ports.iter().map(move |ports| Endpoint {
+                vip: vip.clone(),
+                address,
+                ports: *ports,
+            })
+        })
+        .collect()
+}
+
 fn pool(
     platform: &Platform,
     node: &str,
-    id: PoolId,
     service: &VirtualService,
-    ports: PortSpec,
-    vips: &[(&String, &Vip)],
-    marks: &Marks,
+    services: Vec<KernelService>,
+    family: Family,
 ) -> Option<Pool> {
-    let services: Vec<KernelService> = vips
-        .iter()
-        .flat_map(|(vip, settings)| {
-            settings
-                .addresses
-                .iter()
-                .map(move |address| ((*vip).clone(), address.address))
-        })
-        .filter(|(_, address)| Family::of(*address) == id.family)
-        .flat_map(|(vip, address)| kernel_services(service, ports, vip, address, marks))
-        .collect();
-    if services.is_empty() {
-        return None;
-    }
+    let port = services.first()?.port;
     Some(Pool {
         services,
-        members: members(platform, node, service, ports, id.family),
+        members: members(platform, node, service, port, family),
         forward: forward(service),
         policy: service.policy.clone(),
         initial: service.check.initial,
         place: service.place.to_string(),
-        id,
+        id: PoolId {
+            service: service.name.clone(),
+            port,
+            family,
+        },
     })
 }
 
+/// The kernel services that take the connections to some endpoints of one family.
 fn kernel_services(
     service: &VirtualService,
-    ports: PortSpec,
-    vip: String,
-    address: IpAddr,
+    endpoints: Vec<Endpoint>,
     marks: &Marks,
 ) -> Vec<KernelService> {
-    let make = |key: ServiceKey, port: u16, last_port: u16| KernelService {
-        service: kernel_service(service, key),
-        vip: vip.clone(),
-        address,
-        port,
-        last_port,
-    };
-    if service.two_box {
-        // One mark for the whole range: it is the filter that knows the ports.
-        let mark = marks.mark(service.protocol, address, ports.first);
+    if service.matching == Matching::Mark {
+        let mark = marks.of_service(&service.name);
         return mark
-            .map(|mark| {
-                make(
-                    ServiceKey::Mark {
-                        family: Family::of(address),
-                        mark,
-                    },
-                    ports.first,
-                    ports.last,
-                )
-            })
+            .and_then(|mark| marked_service(service, mark, endpoints))
             .into_iter()
             .collect();
     }
-    let protocol = protocol(service.protocol);
-    (ports.first..=ports.last)
-        .map(|port| {
-            make(
-                ServiceKey::Address {
-                    protocol,
-                    address,
-                    port,
-                },
+    let mut services = Vec::new();
+    for endpoint in endpoints {
+        let Endpoint { address, ports, .. } = endpoint;
+        if service.two_box {
+            // One mark for the whole range: it is the filter that knows the ports.
+            let mark = marks.of_endpoint(service.protocol, address, ports.first);
+            services.extend(mark.and_then(|mark| marked_service(service, mark, vec![endpoint])));
+            continue;
+        }
+        services.extend((ports.first..=ports.last).map(|port| {
+            let key = ServiceKey::Address {
+                protocol: protocol(service.protocol),
+                address,
                 port,
+            };
+            let ports = PortSpec {
+                first: port,
+                last: port,
+            };
+            KernelService {
+                service: kernel_service(service, key),
+                vip: endpoint.vip.clone(),
+                address,
                 port,
-            )
-        })
-        .collect()
+                endpoints: vec![Endpoint {
+                    ports,
+                    ..endpoint.clone()
+                }],
+            }
+        }));
+    }
+    services
+}
+
+fn marked_service(
+    service: &VirtualService,
+    mark: u32,
+    endpoints: Vec<Endpoint>,
+) -> Option<KernelService> {
+    let first = endpoints.first()?;
+    let key = ServiceKey::Mark {
+        family: Family::of(first.address),
+        mark,
+    };
+    Some(KernelService {
+        service: kernel_service(service, key),
+        vip: first.vip.clone(),
+        address: first.address,
+        port: first.ports.first,
+        endpoints,
+    })
 }
 
 fn kernel_service(service: &VirtualService, key: ServiceKey) -> Service {
@@ -310,7 +363,28 @@ fn forward(service: &VirtualService) -> Forward {
     match service.forward {
         conf::platform::Forward::Dr => Forward::DirectRoute,
         conf::platform::Forward::Nat => Forward::Masquerade,
-        conf::platform::Forward::Tun => Forward::Tunnel(Tunnel::IpIp),
+        conf::platform::Forward::Tun => Forward::Tunnel(tunnel(service.tunnel)),
+    }
+}
+
+fn tunnel(tunnel: conf::platform::Tunnel) -> Tunnel {
+    let checksum = |checksum| match checksum {
+        conf::platform::TunnelChecksum::None => TunnelChecksum::None,
+        conf::platform::TunnelChecksum::Checksum => TunnelChecksum::Checksum,
+        conf::platform::TunnelChecksum::Remote => TunnelChecksum::Remote,
+    };
+    match tunnel {
+        conf::platform::Tunnel::IpIp => Tunnel::IpIp,
+        conf::platform::Tunnel::Gue {
+            port,
+            checksum: sum,
+        } => Tunnel::Gue {
+            port,
+            checksum: checksum(sum),
+        },
+        conf::platform::Tunnel::Gre { checksum: sum } => Tunnel::Gre {
+            checksum: checksum(sum),
+        },
     }
 }
 
@@ -319,7 +393,7 @@ fn members(
     platform: &Platform,
     node: &str,
     service: &VirtualService,
-    ports: PortSpec,
+    port: u16,
     family: Family,
 ) -> Vec<Member> {
     let same: Vec<&RealServer> = service
@@ -335,13 +409,15 @@ fn members(
     let mut members: Vec<Member> = chosen
         .into_iter()
         .map(|server| {
-            let checked = checked_address(platform, &service.check, server, ports);
+            let checked = checked_address(platform, &service.check, server, port);
             let target = Target::new(checked, Arc::clone(&check));
             Member {
                 node: server.node.clone(),
                 address: server.address,
                 port: server.port,
                 weight: server.weight.get(),
+                upper_threshold: server.upper_threshold,
+                lower_threshold: server.lower_threshold,
                 local: server.node.as_deref() == Some(node),
                 key: target.key(),
                 checked: target.address,
@@ -358,7 +434,7 @@ fn checked_address(
     platform: &Platform,
     check: &Check,
     server: &RealServer,
-    ports: PortSpec,
+    port: u16,
 ) -> SocketAddr {
     let readiness = match check.kind {
         CheckKind::Edge => platform.edge.readiness.as_ref(),
@@ -375,6 +451,6 @@ fn checked_address(
         .port
         .or(readiness.map(|readiness| readiness.port))
         .or(server.port)
-        .unwrap_or(ports.first);
+        .unwrap_or(port);
     SocketAddr::new(address, port)
 }

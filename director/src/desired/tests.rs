@@ -7,6 +7,7 @@ use conf::{Platform, Tier};
 use daemon::intent::{Intent, Target, Want};
 
 use super::*;
+use crate::table::Step;
 
 const NODES: &str = r#"
 schema = 1
@@ -24,13 +25,19 @@ front = { interface = "eth0", addresses = ["10.0.0.12"] }
 [vip.web]
 network = "front"
 addresses = ["10.0.0.100/32"]
+unadvertised = ["10.0.0.1/24"]
 directors = ["lb1", "lb2"]
 vrrp = { id = 51 }
 "#;
 
 fn platform(service: &str) -> Platform {
-    let text =
-        format!("{NODES}\n[virtual_service.web]\nvips = [\"web\"]\nforward = \"dr\"\n{service}");
+    platform_with("dr", service)
+}
+
+fn platform_with(forward: &str, service: &str) -> Platform {
+    let text = format!(
+        "{NODES}\n[virtual_service.web]\nvips = [\"web\"]\nforward = \"{forward}\"\n{service}"
+    );
     let report = conf::load_with(Path::new("t.toml"), &|_| Ok(text.clone()));
     report
         .platform_for(Tier::Layer4)
@@ -375,4 +382,128 @@ fn marks_are_alike_on_every_director_and_do_not_move() {
     })
     .collect();
     assert_eq!(forwards, [Forward::LocalNode, Forward::DirectRoute]);
+}
+
+/// What an operator would see of the kernel's table: services with their endpoints, and destinations.
+fn listed(layout: &Layout) -> Vec<String> {
+    let orders = Orders::default();
+    let memory = Memory::default();
+    let statuses = layout
+        .targets()
+        .into_iter()
+        .map(|target| (target.key(), status(Health::Up)));
+    let statuses = statuses.collect();
+    let view = View {
+        statuses: &statuses,
+        orders: &orders,
+        memory: &memory,
+        now: Moment::ZERO,
+    };
+    let wanted = desired(layout, view);
+    let services = wanted.table.services.values();
+    services
+        .flat_map(|service| {
+            let key = service.service.key;
+            service
+                .destinations
+                .values()
+                .map(move |destination| Step::AddDestination(key, *destination))
+                .map(|step| {
+                    let line = step.plan_step();
+                    format!("{}: {}", line.what, line.detail)
+                })
+        })
+        .collect()
+}
+
+#[test]
+fn tunnels_and_thresholds_reach_the_table() {
+    for (tunnel, shown) in [
+        ("", "Tunnel (ipip)"),
+        ("tunnel = { type = \"ipip\" }", "Tunnel (ipip)"),
+        ("tunnel = { type = \"gue\" }", "Tunnel (gue port 6080)"),
+        (
+            "tunnel = { type = \"gue\", port = 7000, checksum = \"remcsum\" }",
+            "Tunnel (gue port 7000, remcsum)",
+        ),
+        (
+            "tunnel = { type = \"gre\", checksum = \"csum\" }",
+            "Tunnel (gre, csum)",
+        ),
+    ] {
+        let service = format!(
+            "ports = [80]\n{tunnel}\nreal_servers = [{{ node = \"a\", upper_threshold = 9, lower_threshold = 3 }}]\ncheck = {{ kind = \"tcp\" }}"
+        );
+        let layout = layout(&platform_with("tun", &service), "lb1");
+        let expected = format!(
+            "real server 10.0.0.11:80 of TCP 10.0.0.100:80: {shown} weight 1 thresholds 9/3"
+        );
+        assert_eq!(listed(&layout), [expected]);
+    }
+}
+
+#[test]
+fn one_mark_stands_for_all_ports_and_addresses_of_a_service() {
+    let servers = "real_servers = [{ node = \"a\" }]\ncheck = { kind = \"tcp\" }";
+    let service = format!("match = \"mark\"\nports = [80, 443, \"8000-8999\"]\n{servers}");
+    let found = layout(&platform_with("dr", &service), "lb1");
+    let [pool] = &found.pools[..] else {
+        panic!("{:?}", found.pools)
+    };
+    let [kernel] = &pool.services[..] else {
+        panic!("{:?}", pool.services)
+    };
+    let ServiceKey::Mark { mark, .. } = kernel.service.key else {
+        panic!("{kernel:?}")
+    };
+    assert!((0x1_0000..0x1_8000).contains(&mark), "{mark:#x}");
+    for (port, taken) in [(80, true), (443, true), (8500, true), (81, false)] {
+        assert_eq!(
+            kernel.takes("10.0.0.100".parse().unwrap(), Some(port)),
+            taken,
+            "{port}"
+        );
+    }
+    assert_eq!(
+        found.vips["web"],
+        [kernel.service.key],
+        "one service is one verdict"
+    );
+    let marked: Vec<_> = found
+        .marked
+        .iter()
+        .map(|marked| {
+            (
+                marked.ports.first,
+                marked.ports.last,
+                marked.mark,
+                marked.except_peers,
+            )
+        })
+        .collect();
+    assert_eq!(
+        marked,
+        [
+            (80, 80, mark, false),
+            (443, 443, mark, false),
+            (8000, 8999, mark, false)
+        ]
+    );
+    let of = format!("real server 10.0.0.11:0 of FWM {mark}: Route weight 1");
+    assert_eq!(listed(&found), [of]);
+
+    // The same mark whatever else is in the file, and whatever its ports are.
+    let service = format!("match = \"mark\"\nports = [25]\n{servers}");
+    let other = layout(&platform_with("dr", &service), "lb2");
+    assert_eq!(other.marked[0].mark, mark);
+
+    // With NAT a real server may have a port of its own; it gets everything there.
+    let service = service.replace("node = \"a\"", "address = \"10.0.0.11\", port = 8080");
+    let nat = layout(&platform_with("nat", &service), "lb1");
+    assert_eq!(
+        listed(&nat),
+        [format!(
+            "real server 10.0.0.11:8080 of FWM {mark}: Masq weight 1"
+        )]
+    );
 }

@@ -41,16 +41,21 @@ impl Driver {
             .take(DRIFT_SHOWN)
             .map(ToString::to_string)
             .collect();
+        self.report_repairs(drift.len(), repairs);
+    }
+
+    /// Puts what others changed on record: the first few as sentences, and how many there are.
+    pub(super) fn report_repairs(&mut self, count: usize, repairs: Vec<String>) {
         // One event, however much it is: somebody may have emptied a table of thousands.
         self.events.emit(
             "ipvs.drift_repaired",
-            json!({ "count": drift.len(), "repairs": repairs }),
+            json!({ "count": count, "repairs": repairs }),
         );
         self.drift.extend(repairs);
         let surplus = self.drift.len().saturating_sub(DRIFT_SHOWN);
         self.drift.drain(..surplus);
         self.metrics
-            .update(|sample| sample.drift += u64::try_from(drift.len()).unwrap_or(0));
+            .update(|sample| sample.drift += u64::try_from(count).unwrap_or(0));
     }
 
     pub(super) fn report_changes(&self, changes: &[Change]) {

@@ -239,3 +239,58 @@ async fn a_file_that_the_kernel_refuses_takes_nothing_away_meanwhile() {
     assert_eq!(bench.kernel.take_applied(), [], "not for a moment");
     assert_eq!(bench.weight(11).await, Some(1));
 }
+
+#[tokio::test]
+async fn timeouts_are_set_once_kept_and_planned() {
+    let wanted = "timeouts = { tcp_fin = \"30s\" }";
+    let mut bench = Bench::running(platform(ONE, wanted)).await;
+    let timeouts = |tcp, tcp_fin, udp| ipvs_netlink::Timeouts { tcp, tcp_fin, udp };
+    bench.driver.tick().await;
+    assert_eq!(
+        bench.kernel.timeouts().await.unwrap(),
+        timeouts(900, 30, 300)
+    );
+    assert_eq!(bench.drift(), 0, "what was never set is no drift");
+
+    // Somebody else changes them: what the file says is put back, the rest is left alone.
+    bench
+        .kernel
+        .set_timeouts(timeouts(800, 20, 0))
+        .await
+        .unwrap();
+    bench.driver.tick().await;
+    assert_eq!(
+        bench.kernel.timeouts().await.unwrap(),
+        timeouts(800, 30, 300)
+    );
+    assert_eq!(bench.drift(), 1);
+
+    let other = Loaded {
+        platform: platform(ONE, "timeouts = { tcp = \"600s\", udp = \"10s\" }"),
+        hash: String::new(),
+        node: "lb1".to_owned(),
+        warnings: Vec::new(),
+    };
+    let plan = bench.driver.plan(&other).await;
+    let lines: Vec<String> = plan
+        .steps
+        .iter()
+        .map(|step| format!("{}: {}", step.what, step.detail))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "timeout tcp of connections: 800 s -> 600 s",
+            "timeout udp of connections: 300 s -> 10 s"
+        ]
+    );
+
+    bench.hold(&[Want::Hold]).await;
+    bench.kernel.set_timeouts(timeouts(0, 20, 0)).await.unwrap();
+    bench.driver.tick().await;
+    assert_eq!(
+        bench.kernel.timeouts().await.unwrap().tcp_fin,
+        20,
+        "on hold"
+    );
+}

@@ -74,6 +74,7 @@ fn why_knows_ranges_and_every_way_to_write_an_address() {
         drift: &[],
         drift_total: 0,
         marking: &[],
+        timeouts: None,
         now: Moment::ZERO,
     };
     for (wanted, services) in [

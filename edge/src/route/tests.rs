@@ -1,8 +1,9 @@
 //! Tables for hosts and paths, a naive model, and ten thousand sites.
 
 use conf::platform::{
-    AccessLog, AccessLogFormat, Bind, DirectorSettings, EdgeLimits, EdgeSettings, Group, Listener,
-    Monitoring, Route, RouteAction, StopPolicy, Timeouts, VrrpdSettings,
+    AccessLog, AccessLogFormat, Bind, ConnectionTimeouts, DirectorSettings, EdgeLimits,
+    EdgeSettings, Group, Listener, Monitoring, Route, RouteAction, StopPolicy, Timeouts,
+    VrrpdSettings,
 };
 use conf::unit::{Bytes, Interval};
 use proptest::prelude::*;
@@ -119,6 +120,7 @@ fn platform(sites: Vec<Site>) -> Platform {
             on_stop: StopPolicy::Keep,
             allow_exec: false,
             mark_base: 0x10000,
+            timeouts: ConnectionTimeouts::default(),
             monitoring: Monitoring::default(),
         },
         vrrpd: VrrpdSettings {
