@@ -29,6 +29,11 @@ fn parse(text: &str) -> Table {
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
+            ["FWM", mark, "IPv6", scheduler, ..] => {
+                let name = format!("FWM {mark} IPv6");
+                table.insert(name.clone(), (scheduler.to_owned(), Vec::new()));
+                service = Some(name);
+            }
             ["TCP" | "UDP" | "SCTP" | "FWM", address, scheduler, ..] => {
                 let name = format!("{} {address}", words[0]);
                 table.insert(name.clone(), (scheduler.to_owned(), Vec::new()));
@@ -96,7 +101,7 @@ mod tests {
         let table = parse(
             "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port           \
              Forward Weight ActiveConn InActConn\nTCP  10.0.0.100:80 rr persistent 300\n  -> 10.0.0.12:80                 Route   1      \
-             0          0         \n  -> 10.0.0.11:80                 Route   0      0          0         \nFWM  65536 mh (mh-port)\n",
+             0          0         \n  -> 10.0.0.11:80                 Route   0      0          0         \nFWM  65536 mh (mh-port)\nFWM  65536 IPv6 rr\n",
         );
         let (scheduler, destinations) = &table["TCP 10.0.0.100:80"];
         assert_eq!(scheduler, "rr");
@@ -110,5 +115,6 @@ mod tests {
         );
         assert_eq!(destinations.len(), 2);
         assert_eq!(table["FWM 65536"], ("mh".to_owned(), Vec::new()));
+        assert_eq!(table["FWM 65536 IPv6"], ("rr".to_owned(), Vec::new()));
     }
 }

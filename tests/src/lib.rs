@@ -16,6 +16,7 @@
 pub mod bench;
 pub mod client;
 pub mod daemon;
+pub mod farm;
 pub mod http;
 pub mod ipvs;
 pub mod netns;

@@ -4,7 +4,7 @@
 
 use super::Judge;
 use crate::codes;
-use crate::platform::{Check, CheckKind, Forward};
+use crate::platform::{Check, CheckKind};
 use crate::problems::Tiers;
 use crate::source::Span;
 
@@ -52,22 +52,6 @@ const SETTINGS: &[(&str, Tiers, Find)] = &[
         .filter(|address| address.0.addr().is_ipv6())
         .map(|address| address.span)
         .collect()
-    }),
-    ("forward = \"tun\"", Tiers::LAYER4, |judge| {
-        let services = judge
-            .platform
-            .virtual_services
-            .values()
-            .filter(|service| service.forward == Forward::Tun);
-        services
-            .filter_map(|service| {
-                judge
-                    .raw_service(&service.name)?
-                    .forward
-                    .as_ref()
-                    .map(|forward| forward.span)
-            })
-            .collect()
     }),
     ("quorum of a virtual service", Tiers::LAYER4, |judge| {
         let services = judge
