@@ -8,6 +8,7 @@ mod edge;
 mod failover;
 mod layer4;
 mod layer7;
+mod peers;
 mod sync;
 
 use std::collections::BTreeSet;
@@ -35,6 +36,7 @@ pub(crate) fn judge<'a>(platform: &Platform, resolver: &mut Resolver<'a>) {
     judge.failover();
     judge.layer4();
     judge.sync();
+    judge.peers();
     judge.layer7();
     judge.carried();
     judge.unused();

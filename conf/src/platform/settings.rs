@@ -108,6 +108,8 @@ pub struct DirectorSettings {
     pub mark_base: u32,
     /// How long the kernel keeps connections that say nothing.
     pub timeouts: ConnectionTimeouts,
+    /// Where the directors read one another's intents; `None`: nowhere, so intents are one director's own.
+    pub peers: Option<Peers>,
     /// Metrics and status page.
     pub monitoring: Monitoring,
 }
@@ -121,6 +123,15 @@ pub struct ConnectionTimeouts {
     pub tcp_fin: Option<u32>,
     /// UDP.
     pub udp: Option<u32>,
+}
+
+/// Where the directors read one another's intents, configuration hash and version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Peers {
+    /// The network on whose addresses it is bound. Default: that of `connection_sync`.
+    pub network: String,
+    /// Its port. Default 8182.
+    pub port: u16,
 }
 
 /// What happens to the IPVS table when the director stops.

@@ -145,6 +145,20 @@ table! {
     }
 }
 
+table! {
+    /// Where a director shows its intents, configuration hash and version to the other directors: read only, to their addresses only.
+    Peers {
+        required {
+            /// The network on whose addresses it is bound, and over which the others are asked.
+            network: String,
+        }
+        optional {
+            /// Its port. Default 8182.
+            port: WholeNumber<1, 65535>,
+        }
+    }
+}
+
 words! {
     /// What happens to the IPVS table when the director stops.
     OnStop {
@@ -187,6 +201,8 @@ table! {
             mark_base: WholeNumber<1, 4_294_901_760>,
             /// How long the kernel keeps connections that say nothing.
             timeouts: ConnectionTimeouts,
+            /// Where the directors read one another's operator intents. Default: the network of `connection_sync`, if there is one.
+            peers: Peers,
             /// Metrics and status page.
             monitoring: Monitoring,
         }

@@ -4,14 +4,15 @@ use super::{Resolver, given};
 use crate::codes;
 use crate::decode::At;
 use crate::platform::{
-    AccessLog, AccessLogFormat, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Readiness,
-    ReadinessAllow, StopPolicy, VrrpdSettings,
+    AccessLog, AccessLogFormat, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Peers,
+    Readiness, ReadinessAllow, StopPolicy, VrrpdSettings,
 };
 use crate::problems::Tiers;
 use crate::raw::settings as raw;
 use crate::unit::{Bytes, Interval};
 
 const DEFAULT_READINESS_PORT: u16 = 8181;
+const DEFAULT_PEERS_PORT: u16 = 8182;
 const DEFAULT_DRAIN_TIMEOUT: Interval = Interval::from_secs(30);
 const DEFAULT_DRAIN_DELAY: Interval = Interval::from_secs(3);
 const DEFAULT_HEADER_TIMEOUT: Interval = Interval::from_secs(10);
@@ -127,6 +128,7 @@ impl Resolver<'_> {
             )
             .help("the usual time is 5s");
         }
+        let peers = self.peers(director.peers.as_ref());
         DirectorSettings {
             reconcile_interval: given(&director.reconcile_interval).unwrap_or(DEFAULT_RECONCILE),
             on_stop: match given(&director.on_stop) {
@@ -137,8 +139,26 @@ impl Resolver<'_> {
             allow_exec: given(&director.allow_exec).unwrap_or(false),
             mark_base: given(&director.mark_base).map_or(DEFAULT_MARK_BASE, |mark| mark.narrow()),
             timeouts: self.connection_timeouts(director.timeouts.as_ref()),
+            peers,
             monitoring: monitoring(director.monitoring.as_ref()),
         }
+    }
+
+    /// As written, or over the network that the directors have for their connections anyway.
+    fn peers(&mut self, raw: Option<&At<raw::Peers>>) -> Option<Peers> {
+        let Some(raw) = raw else {
+            let sync = self.raw.connection_sync.as_ref()?;
+            return sync.network.as_ref().map(|network| Peers {
+                network: network.value.clone(),
+                port: DEFAULT_PEERS_PORT,
+            });
+        };
+        let network = raw.network.as_ref()?;
+        self.known_network(network, Tiers::LAYER4, "director.peers.network")
+            .then(|| Peers {
+                network: network.value.clone(),
+                port: given(&raw.port).map_or(DEFAULT_PEERS_PORT, |port| port.narrow()),
+            })
     }
 
     pub(super) fn vrrpd(&mut self) -> VrrpdSettings {

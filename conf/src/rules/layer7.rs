@@ -82,7 +82,7 @@ impl Judge<'_, '_> {
     }
 
     fn own_endpoints(&self, node: &str) -> Vec<Taken> {
-        let mut taken = Vec::new();
+        let mut taken = self.peers_endpoint(node);
         let Some(edge) = &self.raw.edge else {
             return taken;
         };
@@ -111,6 +111,32 @@ impl Judge<'_, '_> {
             ));
         }
         taken
+    }
+
+    /// On a two-box site the director of the node answers its peers there.
+    fn peers_endpoint(&self, node: &str) -> Vec<Taken> {
+        let written = self
+            .raw
+            .director
+            .as_ref()
+            .and_then(|director| director.peers.as_ref());
+        let directs = self
+            .platform
+            .vips
+            .values()
+            .any(|vip| vip.directors.iter().any(|director| director == node));
+        let (Some(peers), Some(raw), true) = (&self.platform.director.peers, written, directs)
+        else {
+            return Vec::new();
+        };
+        let on = self.platform.attachment(node, &peers.network);
+        let addresses = on.iter().flat_map(|on| &on.addresses);
+        addresses
+            .map(|address| {
+                let what = "the director's answers to its peers".to_owned();
+                (Some(*address), peers.port, what, raw.span)
+            })
+            .collect()
     }
 
     fn readiness(&mut self) {
