@@ -4,15 +4,17 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use axum::routing::get;
-use conf::Tier;
+use conf::{Platform, Tier};
+use daemon::control::Remaining;
 use daemon::intent::{Intent, Target};
 use daemon::plan::{Plan, PlanAction, PlanStep};
-use daemon::{Common, Context, Control, Daemon, Exit, Loaded, NoCommand, Refused};
+use daemon::{Common, Context, Control, Daemon, Exit, Facts, Loaded, NoCommand, Peering, Refused};
 use serde_json::{Value, json};
 
 struct Minimal;
@@ -126,6 +128,52 @@ impl Control for Name {
 
     async fn intents_changed(&self, intents: &[Intent]) {
         *self.intents.lock().unwrap_or_else(PoisonError::into_inner) = intents.to_vec();
+    }
+
+    /// The network `peers`, if the file has one: whoever is attached to it belongs to the pool.
+    fn peering(&self, platform: &Platform, node: &str) -> Option<Peering> {
+        let nodes = platform
+            .nodes
+            .values()
+            .filter(|node| node.on.contains_key("peers"));
+        Peering::on(
+            platform,
+            "peers",
+            8182,
+            node,
+            nodes.map(|node| node.name.as_str()),
+        )
+    }
+
+    async fn holders(&self, _: &Target) -> Vec<String> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let nodes = running
+            .platform
+            .nodes
+            .values()
+            .filter(|node| node.on.contains_key("peers"));
+        let others = nodes
+            .map(|node| node.name.clone())
+            .filter(|name| *name != running.node);
+        others.collect()
+    }
+
+    async fn facts(&self) -> Facts {
+        let name = BTreeMap::from([("platform".to_owned(), self.name())]);
+        Facts::from([("name".to_owned(), name)])
+    }
+
+    /// As many connections as its name has letters; none on `lb2`.
+    async fn remaining(&self, target: &Target) -> Option<Remaining> {
+        let connections = if target.0 == "lb2" {
+            0
+        } else {
+            self.name().len() as u64
+        };
+        Some(Remaining {
+            connections,
+            places: vec![(target.0.clone(), connections)],
+        })
     }
 
     async fn why(&self, query: &Value) -> Result<Value, Refused> {

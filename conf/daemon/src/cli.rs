@@ -50,6 +50,9 @@ pub(crate) enum Command<C: clap::Subcommand> {
         /// Show it again every two seconds
         #[arg(long)]
         watch: bool,
+        /// Only what is not well
+        #[arg(long)]
+        down: bool,
     },
     /// Take something gently out of service
     Drain {
@@ -57,6 +60,14 @@ pub(crate) enum Command<C: clap::Subcommand> {
         target: String,
         #[command(flatten)]
         reason: Reason,
+        #[command(flatten)]
+        scope: Scope,
+        /// Wait until its connections have ended, at most this long, such as 5m; exit code 6 if they have not
+        #[arg(long, value_name = "TIME")]
+        wait: Option<String>,
+        /// With --wait: this many connections may be left
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "wait")]
+        until_conns: u64,
     },
     /// Take something out of service at once
     Disable {
@@ -64,11 +75,16 @@ pub(crate) enum Command<C: clap::Subcommand> {
         target: String,
         #[command(flatten)]
         reason: Reason,
+        #[command(flatten)]
+        scope: Scope,
     },
     /// End a drain or disable
+    #[command(visible_alias = "enable")]
     Undrain {
         /// What was drained or disabled
         target: String,
+        #[command(flatten)]
+        scope: Scope,
     },
     /// Give something another weight than the file does
     Weight {
@@ -78,6 +94,8 @@ pub(crate) enum Command<C: clap::Subcommand> {
         weight: String,
         #[command(flatten)]
         reason: Reason,
+        #[command(flatten)]
+        scope: Scope,
     },
     /// Observe and report, change nothing (an engineer is at work)
     Hold {
@@ -120,6 +138,14 @@ pub(crate) struct Reason {
     /// End it by itself after this time, such as 30m
     #[arg(long = "for", value_name = "TIME")]
     pub(crate) lasting: Option<String>,
+}
+
+/// On which nodes.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Scope {
+    /// Do it here without the word of the other nodes of the pool; they take it over when they see this one
+    #[arg(long, visible_alias = "force")]
+    pub(crate) local: bool,
 }
 
 /// Takes the common options out of the arguments of `why`, which clap leaves alone because each daemon has its own there.

@@ -1,6 +1,7 @@
 //! SHELL: the common subcommands that work on a file or ask the running daemon. The only place of the frame that prints.
 
 mod render;
+mod wait;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::{self, Command, ConfigCommand, Reason};
+use crate::cli::{self, Command, ConfigCommand, Reason, Scope};
 use crate::client::{Client, ClientError, percent_encode};
 use crate::control::Refused;
 use crate::frame::{Common, Daemon, Exit};
@@ -16,6 +17,9 @@ use crate::live::Answer;
 
 /// Time between two looks of `status --watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What concerns this node alone needs nobody's word.
+const HERE: Scope = Scope { local: false };
 
 /// Carries out a subcommand other than `run`.
 pub(crate) fn execute<D: Daemon>(
@@ -34,20 +38,41 @@ pub(crate) fn execute<D: Daemon>(
         Command::Apply { file, confirm, yes } => asking.apply(file, confirm.as_deref(), yes),
         Command::Confirm => asking.keep("/v1/confirm", "stays"),
         Command::Rollback => asking.keep("/v1/rollback", "changed back"),
-        Command::Status { watch } => asking.status::<D>(watch),
-        Command::Drain { target, reason } => asking.intend(&target, "drain", None, &reason),
-        Command::Disable { target, reason } => asking.intend(&target, "disable", None, &reason),
-        Command::Undrain { target } if target == "this" => {
+        Command::Status { watch, down } => asking.status::<D>(watch, down),
+        Command::Drain {
+            target,
+            reason,
+            scope,
+            wait,
+            until_conns,
+        } => {
+            let wait = wait.as_deref().map(wait::time).transpose()?;
+            asking.intend(&target, "drain", None, &reason, scope)?;
+            match wait {
+                Some(limit) => asking.wait_for_end(&target, limit, until_conns),
+                None => Ok(Exit::Ok),
+            }
+        }
+        Command::Disable {
+            target,
+            reason,
+            scope,
+        } => asking.intend(&target, "disable", None, &reason, scope),
+        Command::Undrain { target, .. } if target == "this" => {
             asking.withdraw_any("this", &["service", "hold"])
         }
-        Command::Undrain { target } => asking.withdraw(&target, "service"),
-        Command::Weight { target, weight, .. } if weight == "file" => {
-            asking.withdraw(&target, "weight")
-        }
+        Command::Undrain { target, scope } => asking.withdraw(&target, "service", scope),
+        Command::Weight {
+            target,
+            weight,
+            scope,
+            ..
+        } if weight == "file" => asking.withdraw(&target, "weight", scope),
         Command::Weight {
             target,
             weight,
             reason,
+            scope,
         } => {
             let weight: u16 = weight.parse().map_err(|_| {
                 Refused::new(
@@ -55,10 +80,10 @@ pub(crate) fn execute<D: Daemon>(
                     format!("`{weight}` is no weight: write 0 to 65535, or `file`"),
                 )
             })?;
-            asking.intend(&target, "weight", Some(weight), &reason)
+            asking.intend(&target, "weight", Some(weight), &reason, scope)
         }
-        Command::Hold { reason } => asking.intend("this", "hold", None, &reason),
-        Command::Unhold => asking.withdraw("this", "hold"),
+        Command::Hold { reason } => asking.intend("this", "hold", None, &reason, HERE),
+        Command::Unhold => asking.withdraw("this", "hold", HERE),
         Command::Why { args } => {
             let (common, args) = cli::take_common(common, args);
             let client = Client::new(&common, D::NAME);
@@ -66,7 +91,7 @@ pub(crate) fn execute<D: Daemon>(
                 common: &common,
                 client: &client,
             };
-            asking.why(&args)
+            asking.why::<D>(&args)
         }
         Command::Check { file } => check(common, file.as_deref()),
         Command::Explain { code } => explain(&code),
@@ -212,7 +237,7 @@ impl Asking<'_> {
         Ok(!parsed.plan.is_empty())
     }
 
-    fn status<D: Daemon>(&self, watch: bool) -> anyhow::Result<Exit> {
+    fn status<D: Daemon>(&self, watch: bool, down: bool) -> anyhow::Result<Exit> {
         loop {
             let status = self.client.get("/v1/status");
             if watch && !self.common.json {
@@ -220,7 +245,7 @@ impl Asking<'_> {
                 print("\x1b[H\x1b[2J");
             }
             let ready = match status {
-                Ok(status) => self.show_status::<D>(&status),
+                Ok(status) => self.show_status::<D>(&status, down),
                 // A daemon that restarts while it is watched comes back.
                 Err(error) if watch => {
                     complain(&format!("error: {error}\n"));
@@ -235,12 +260,15 @@ impl Asking<'_> {
         }
     }
 
-    fn show_status<D: Daemon>(&self, status: &Value) -> bool {
+    fn show_status<D: Daemon>(&self, status: &Value, down: bool) -> bool {
         if self.common.json {
             print_json(status);
         } else {
             let mut text = render::envelope(status, colours(self.common));
-            D::render_status(&status["data"], &mut text);
+            match down {
+                true => D::render_down(&status["data"], &mut text),
+                false => D::render_status(&status["data"], &mut text),
+            }
             print(&text);
         }
         status["ready"].as_bool().unwrap_or(false)
@@ -252,8 +280,10 @@ impl Asking<'_> {
         want: &str,
         weight: Option<u16>,
         reason: &Reason,
+        scope: Scope,
     ) -> anyhow::Result<Exit> {
-        let mut wish = json!({ "target": target, "want": want, "why": reason.why });
+        let mut wish =
+            json!({ "target": target, "want": want, "why": reason.why, "local": scope.local });
         if let Some(weight) = weight {
             wish["weight"] = json!(weight);
         }
@@ -265,8 +295,8 @@ impl Asking<'_> {
         Ok(Exit::Ok)
     }
 
-    fn withdraw(&self, target: &str, slot: &str) -> anyhow::Result<Exit> {
-        let intent = self.take_back(target, slot)?;
+    fn withdraw(&self, target: &str, slot: &str, scope: Scope) -> anyhow::Result<Exit> {
+        let intent = self.take_back(target, slot, scope)?;
         self.show_intent(&intent, "no longer: ");
         Ok(Exit::Ok)
     }
@@ -276,7 +306,7 @@ impl Asking<'_> {
         let mut refused = None;
         let mut done = false;
         for slot in slots {
-            match self.take_back(target, slot) {
+            match self.take_back(target, slot, HERE) {
                 Ok(intent) => {
                     self.show_intent(&intent, "no longer: ");
                     done = true;
@@ -291,10 +321,10 @@ impl Asking<'_> {
         }
     }
 
-    fn take_back(&self, target: &str, slot: &str) -> Result<Value, ClientError> {
+    fn take_back(&self, target: &str, slot: &str, scope: Scope) -> Result<Value, ClientError> {
         self.client.post(
             "/v1/intents/withdraw",
-            &json!({ "target": target, "slot": slot }),
+            &json!({ "target": target, "slot": slot, "local": scope.local }),
         )
     }
 
@@ -306,13 +336,13 @@ impl Asking<'_> {
         }
     }
 
-    fn why(&self, args: &[String]) -> anyhow::Result<Exit> {
+    fn why<D: Daemon>(&self, args: &[String]) -> anyhow::Result<Exit> {
         let query = percent_encode(&json!({ "args": args }).to_string());
         let answer = self.client.get(&format!("/v1/why?query={query}"))?;
         if self.common.json {
             print_json(&answer);
         } else {
-            print(&render::why(&answer));
+            print(&D::render_why(&answer).unwrap_or_else(|| render::why(&answer)));
         }
         Ok(Exit::Ok)
     }

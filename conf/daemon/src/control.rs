@@ -1,10 +1,13 @@
 //! SHELL: what the control sockets ask of a running daemon. `ctl.sock` takes changes, `ro.sock` answers GET only; the sockets are [`crate::server`]'s.
 
 use async_trait::async_trait;
+use conf::Platform;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::frame::{Exit, Loaded};
 use crate::intent::{Intent, Target, Want};
+use crate::peers::{Facts, Peering};
 use crate::plan::Plan;
 
 /// Why a command was not carried out.
@@ -25,6 +28,15 @@ impl Refused {
             exit: exit as u8,
         }
     }
+}
+
+/// What is still on its way out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Remaining {
+    /// Connections that have not ended.
+    pub connections: u64,
+    /// Where they are, such as `10.0.0.11:80 of TCP 10.0.0.100:80`, with how many.
+    pub places: Vec<(String, u64)>,
 }
 
 /// What the control sockets ask of a running daemon. Every method answers quickly or is async.
@@ -55,6 +67,26 @@ pub trait Control: Send + Sync + 'static {
 
     /// `why …`: how a request or connection would be treated. `query` is the subcommand's arguments: `{"args": ["…"]}`.
     async fn why(&self, query: &Value) -> Result<Value, Refused>;
+
+    /// Where this node shows its intents to the other nodes of its pool, and where it looks at theirs; `None`: it has no pool.
+    fn peering(&self, _platform: &Platform, _node: &str) -> Option<Peering> {
+        None
+    }
+
+    /// The other nodes that must hold an intent on `target`, or the command fails. All of them where that is not known.
+    async fn holders(&self, _target: &Target) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What else the nodes of the pool must agree on. Called several times a second.
+    async fn facts(&self) -> Facts {
+        Facts::default()
+    }
+
+    /// How many connections a drained `target` still has here; `None`: this daemon cannot say.
+    async fn remaining(&self, _target: &Target) -> Option<Remaining> {
+        None
+    }
 
     /// Whether the daemon's own loops still turn; the service manager's watchdog is fed only while they do.
     async fn alive(&self) -> bool {

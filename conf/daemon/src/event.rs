@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 
 use crate::clock;
 
@@ -28,8 +29,21 @@ pub struct Event {
 }
 
 /// The ring of events; clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Events(Arc<Mutex<Ring>>);
+#[derive(Debug, Clone)]
+pub struct Events {
+    ring: Arc<Mutex<Ring>>,
+    /// The number of the newest event, for those who wait for one.
+    newest: watch::Sender<u64>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            ring: Arc::default(),
+            newest: watch::channel(0).0,
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Ring {
@@ -68,6 +82,12 @@ impl Events {
             event: event.to_owned(),
             fields,
         });
+        self.newest.send_replace(seq);
+    }
+
+    /// Tells when there is a newer event.
+    pub(crate) fn newest(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
     }
 
     /// The kept events with a number above `seq`, oldest first.
@@ -81,7 +101,7 @@ impl Events {
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -187,6 +187,16 @@ pub trait Daemon: Sized + 'static {
 
     /// Renders the `data` of a status answer for a terminal of 80 columns, warnings first.
     fn render_status(data: &serde_json::Value, out: &mut String);
+
+    /// The same, only what is not well; everything where a daemon does not tell the two apart.
+    fn render_down(data: &serde_json::Value, out: &mut String) {
+        Self::render_status(data, out);
+    }
+
+    /// Renders the answer to `why` for a terminal of 80 columns; `None` where it is sentences anyway.
+    fn render_why(_answer: &serde_json::Value) -> Option<String> {
+        None
+    }
 }
 
 /// No subcommands of its own.
@@ -221,7 +231,13 @@ pub fn run_as<D: Daemon>(common: &Common) -> anyhow::Result<Exit> {
 
 /// The `status` of such a daemon.
 pub fn status_of<D: Daemon>(common: &Common) -> anyhow::Result<Exit> {
-    command::execute::<D>(common, Command::Status { watch: false })
+    command::execute::<D>(
+        common,
+        Command::Status {
+            watch: false,
+            down: false,
+        },
+    )
 }
 
 fn parse<D: Daemon>() -> Result<Arguments<D::Command>, clap::Error> {

@@ -1,11 +1,15 @@
 //! CORE: what an operator wants for a while: drain, disable, weight, hold, with who, when, why and expiry.
 //!
 //! [`Intents`] is the set in force. A target has at most one intent per [`Slot`], so a later `drain` replaces a `disable` but a
-//! `weight` beside it stays. [`store`] keeps the set across restarts; the control sockets change it.
+//! `weight` beside it stays. [`store`] keeps the set across restarts; the control sockets change it, and so does what the other nodes of
+//! the pool hold ([`crate::peers`]).
 
+mod entry;
+mod set;
 pub mod store;
 
-use std::collections::BTreeMap;
+pub use entry::{Entry, MAX_NUMBER, Stamp, Standing};
+pub use set::{Intents, MAX_INTENTS, REMEMBERED};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,8 +19,18 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Target(pub String);
 
+impl Target {
+    /// The whole daemon on this node.
+    pub const THIS: &'static str = "this";
+
+    /// Whether it means the same on every node of the pool: everything but `this`.
+    pub fn is_shared(&self) -> bool {
+        self.0 != Self::THIS
+    }
+}
+
 /// What is wanted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "want", rename_all = "snake_case")]
 pub enum Want {
     /// Gently out of service.
@@ -33,7 +47,7 @@ pub enum Want {
 }
 
 /// An operator's intent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Intent {
     /// What it is about.
     pub target: Target,
@@ -97,83 +111,13 @@ impl Intent {
     }
 }
 
-/// How many intents are kept at most, so that a runaway script cannot grow the file for ever.
-pub const MAX_INTENTS: usize = 4096;
-
-/// The intents in force.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Intents(BTreeMap<(Target, Slot), Intent>);
-
-impl Intents {
-    /// The set of those of `intents` that have not ended by `now`; of two for the same target and slot the later in the list counts.
-    pub fn from_list(intents: Vec<Intent>, now: Timestamp) -> Self {
-        let mut set = Self::default();
-        for intent in intents
-            .into_iter()
-            .filter(|intent| !intent.expired(now))
-            .take(MAX_INTENTS)
-        {
-            set.set(intent);
-        }
-        set
-    }
-
-    /// All of them, by target.
-    pub fn list(&self) -> Vec<Intent> {
-        self.0.values().cloned().collect()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether another target would be too many.
-    pub fn is_full(&self) -> bool {
-        self.0.len() >= MAX_INTENTS
-    }
-
-    /// Adds an intent; answers with the one that it replaces.
-    pub fn set(&mut self, intent: Intent) -> Option<Intent> {
-        self.0
-            .insert((intent.target.clone(), intent.want.slot()), intent)
-    }
-
-    /// Withdraws the intent of `slot` on `target`, and answers with it.
-    pub fn withdraw(&mut self, target: &Target, slot: Slot) -> Option<Intent> {
-        self.0.remove(&(target.clone(), slot))
-    }
-
-    /// Removes what has ended by `now`, and answers with it.
-    pub fn expire(&mut self, now: Timestamp) -> Vec<Intent> {
-        let ended: Vec<Intent> = self
-            .0
-            .values()
-            .filter(|intent| intent.expired(now))
-            .cloned()
-            .collect();
-        self.0.retain(|_, intent| !intent.expired(now));
-        ended
-    }
-
-    /// When the next intent ends.
-    pub fn next_end(&self) -> Option<Timestamp> {
-        self.0.values().filter_map(|intent| intent.until).min()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    pub(super) fn intent(target: &str, want: Want, until: Option<i64>) -> Intent {
+    fn intent(target: &str, want: Want, until: Option<i64>) -> Intent {
         Intent {
             target: Target(target.to_owned()),
             want,
@@ -184,35 +128,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn one_intent_per_target_and_slot() {
-        let mut set = Intents::default();
-        assert_eq!(set.set(intent("a", Want::Disable, None)), None);
-        assert_eq!(set.set(intent("a", Want::Weight { weight: 3 }, None)), None);
-        let replaced = set.set(intent("a", Want::Drain, None)).unwrap();
-        assert_eq!(replaced.want, Want::Disable);
-        assert_eq!(set.len(), 2);
-        assert_eq!(set.withdraw(&Target("a".into()), Slot::Hold), None);
-        assert!(set.withdraw(&Target("a".into()), Slot::Service).is_some());
-        assert_eq!(set.list()[0].want, Want::Weight { weight: 3 });
-    }
-
     proptest! {
-        /// Expiry removes exactly what has ended, and the next end is always in the future of what was expired.
-        #[test]
-        fn expiry(ends in proptest::collection::vec(proptest::option::of(1001_i64..1100), 0..20), now in 1000_i64..1110) {
-            let mut set = Intents::default();
-            for (n, end) in ends.iter().enumerate() {
-                set.set(intent(&format!("t{n}"), Want::Drain, *end));
-            }
-            let moment = Timestamp::from_second(now).unwrap();
-            let ended = set.expire(moment);
-            prop_assert_eq!(ended.len(), ends.iter().flatten().filter(|end| **end <= now).count());
-            prop_assert_eq!(ended.len() + set.len(), ends.len());
-            prop_assert!(set.next_end().is_none_or(|end| end > moment));
-            prop_assert!(set.expire(moment).is_empty());
-        }
-
         /// An intent survives its JSON form, whatever it wants.
         #[test]
         fn json_round_trip(weight in any::<u16>(), kind in 0..4, until in proptest::option::of(1001_i64..9000)) {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -11,6 +12,8 @@ use prometheus_client::registry::Registry;
 
 use crate::clock;
 use crate::frame::Identity;
+use crate::peers::Facts;
+use crate::peers::view::{Difference, State};
 
 /// The media type of [`render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -99,6 +102,101 @@ impl Metrics {
     /// So many intents are in force.
     pub(crate) fn intents(&self, count: usize) {
         self.intents.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PeerLabel {
+    peer: String,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    peer: String,
+    kind: String,
+}
+
+/// What is counted about the other nodes of the pool.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerMetrics {
+    up: Family<PeerLabel, Gauge>,
+    differences: Family<KindLabels, Gauge>,
+    errors: Family<KindLabels, Counter>,
+    turned_away: Counter,
+}
+
+impl PeerMetrics {
+    /// Registers them, under the daemon's name.
+    pub(crate) fn register(identity: Identity, registry: &mut Registry) -> Self {
+        let metrics = Self {
+            up: Family::default(),
+            differences: Family::default(),
+            errors: Family::default(),
+            turned_away: Counter::default(),
+        };
+        let own = registry.sub_registry_with_prefix(identity.name.replace('-', "_"));
+        own.register(
+            "peer_up",
+            "Whether another node of the pool is heard: 1 or 0",
+            metrics.up.clone(),
+        );
+        own.register(
+            "peer_differences",
+            "Things in which another node of the pool differs from this one",
+            metrics.differences.clone(),
+        );
+        own.register(
+            "peer_errors",
+            "Looks at another node of the pool that came to nothing",
+            metrics.errors.clone(),
+        );
+        own.register(
+            "peer_turned_away",
+            "Connections to the peers' address from addresses of no peer",
+            metrics.turned_away.clone(),
+        );
+        metrics
+    }
+
+    /// How a peer is now. Every kind of difference has a series, also while there is none.
+    pub(crate) fn peer(&self, node: &str, state: State, differences: &[Difference], facts: &Facts) {
+        let up = matches!(state, State::Agrees | State::Differs);
+        let peer = node.to_owned();
+        self.up.get_or_create(&PeerLabel { peer }).set(up.into());
+        let kinds = ["intents", "config", "version"];
+        for kind in kinds.into_iter().chain(facts.keys().map(String::as_str)) {
+            let found = differences
+                .iter()
+                .find(|difference| difference.kind == kind);
+            let count = found.map_or(0, |difference| difference.count);
+            let labels = KindLabels {
+                peer: node.to_owned(),
+                kind: kind.to_owned(),
+            };
+            self.differences
+                .get_or_create(&labels)
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A look came to nothing.
+    pub(crate) fn failed(&self, node: &str, kind: &str) {
+        let labels = KindLabels {
+            peer: node.to_owned(),
+            kind: kind.to_owned(),
+        };
+        self.errors.get_or_create(&labels).inc();
+    }
+
+    /// A stranger came.
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.inc();
+    }
+
+    /// The peers are others now.
+    pub(crate) fn forget(&self) {
+        self.up.clear();
+        self.differences.clear();
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! [`Context::serve`](crate::Context::serve) starts it; dropping [`Served`] ends it and removes the sockets. HTTP is in `http`, the routes in `route`.
 
-mod http;
-mod monitor;
+pub(crate) mod http;
+pub(crate) mod monitor;
 mod operator;
 mod peer;
-mod route;
+pub(crate) mod route;
 mod socket;
 
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ use crate::event::Events;
 use crate::frame::{Context, Identity};
 use crate::live::Live;
 use crate::lock::RunLock;
+use crate::peers::{self, Pool};
 use crate::{clock, ready};
 
 use operator::Operator;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Mutex<Registry>>,
     pub(crate) ready: AtomicBool,
     pub(crate) monitor: monitor::State,
+    pub(crate) pool: Arc<Pool>,
 }
 
 /// A running control plane of a daemon: sockets, metrics endpoint, signals. Dropping it removes the sockets.
@@ -62,7 +64,9 @@ pub(crate) async fn start(context: &Context, control: Arc<dyn Control>) -> anyho
     let cancel = CancellationToken::new();
     let (hangup, stop) = (Hangup::install()?, Stop::install()?);
     let live = Arc::new(Live::new(context, Arc::clone(&control)));
-    let operator = Arc::new(Operator::load(context, Arc::clone(&control)).await);
+    let pool = Arc::new(Pool::default());
+    let operator = Operator::load(context, Arc::clone(&control), Arc::clone(&pool)).await;
+    let operator = Arc::new(operator);
     let shared = Arc::new(Shared {
         identity: context.identity,
         node: context.loaded.node.clone(),
@@ -74,6 +78,7 @@ pub(crate) async fn start(context: &Context, control: Arc<dyn Control>) -> anyho
         registry: Arc::clone(&context.registry),
         ready: AtomicBool::new(false),
         monitor: monitor::State::default(),
+        pool,
     });
     let sockets = open_sockets(context, &shared, &cancel)?;
     let (stop_sender, stops) = watch::channel(0);
@@ -81,6 +86,7 @@ pub(crate) async fn start(context: &Context, control: Arc<dyn Control>) -> anyho
     spawn(&cancel, stop.run(stop_sender));
     spawn(&cancel, Arc::clone(&shared.operator).expire());
     spawn(&cancel, monitor::run(Arc::clone(&shared), cancel.clone()));
+    spawn(&cancel, peers::run(Arc::clone(&shared), cancel.clone()));
     if let Some(interval) = ready::watchdog_interval() {
         spawn(&cancel, watchdog(Arc::clone(&shared), interval));
     }
@@ -120,7 +126,7 @@ fn open_sockets(
 }
 
 /// Runs a task until the control plane ends.
-fn spawn(cancel: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn spawn(cancel: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
     let cancel = cancel.clone();
     tokio::spawn(async move {
         tokio::select! {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::live::Current;
+use crate::peers::{self, report::Report};
 use crate::server::Shared;
 
 /// The answer of `GET /v1/status`.
@@ -13,6 +14,7 @@ pub(crate) async fn envelope(shared: &Shared) -> Value {
     let data = shared.control.status().await;
     let current = shared.live.current();
     let (started, started_wall) = shared.started;
+    let own = peers::report(shared).await;
     json!({
         "daemon": shared.identity.name,
         "version": shared.identity.version,
@@ -28,7 +30,8 @@ pub(crate) async fn envelope(shared: &Shared) -> Value {
         "age_ms": data.get("age_ms").and_then(Value::as_u64).unwrap_or(0),
         "ready": not_ready(shared).await.is_none(),
         "intents": shared.operator.list(),
-        "warnings": warnings(shared, &current),
+        "peers": shared.pool.status(&own),
+        "warnings": warnings(shared, &current, &own),
         "refused": current.refusal,
         "trial": current.trial,
         "data": data,
@@ -44,7 +47,7 @@ pub(crate) async fn not_ready(shared: &Shared) -> Option<String> {
 }
 
 /// What someone should look at, the worst first.
-fn warnings(shared: &Shared, current: &Current) -> Vec<String> {
+fn warnings(shared: &Shared, current: &Current, own: &Report) -> Vec<String> {
     let refused = current.refusal.as_ref().map(|refusal| {
         format!(
             "the last reload was refused at {:.0}, so the daemon runs with configuration {}: {}",
@@ -65,6 +68,7 @@ fn warnings(shared: &Shared, current: &Current) -> Vec<String> {
         .chain(refused)
         .chain(current.note.clone())
         .chain(store)
+        .chain(shared.pool.warnings(own))
         .chain(shared.monitor.warning())
         .chain(current.loaded.warnings.iter().cloned())
         .collect()

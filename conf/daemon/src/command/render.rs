@@ -149,6 +149,9 @@ pub(super) fn envelope(status: &Value, colours: bool) -> String {
     for intent in status["intents"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "{}", wrapped("operator: ", &self::intent(intent)));
     }
+    for peer in status["peers"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "{}", wrapped("peer: ", &self::peer(peer)));
+    }
     let ready = if status["ready"].as_bool().unwrap_or(false) {
         "ready"
     } else {
@@ -175,6 +178,21 @@ pub(super) fn envelope(status: &Value, colours: bool) -> String {
     text
 }
 
+/// Another node of the pool on one line. In what it differs stands among the warnings.
+fn peer(peer: &Value) -> String {
+    let word = |key: &str| peer[key].as_str().unwrap_or("?");
+    let heard = match peer["heard_ms"].as_u64() {
+        None => "never heard".to_owned(),
+        Some(ms) if ms < 10_000 => format!("heard {ms} ms ago"),
+        Some(ms) => format!("heard {} ago", duration(ms / 1000)),
+    };
+    let runs = match peer["version"].as_str() {
+        Some(version) => format!(", {version}, configuration {}", word("config_hash")),
+        None => String::new(),
+    };
+    format!("{} {}, {heard}{runs}", word("node"), word("state"))
+}
+
 /// An intent on one line.
 pub(super) fn intent(intent: &Value) -> String {
     let word = |key: &str| intent[key].as_str().unwrap_or_default();
@@ -191,6 +209,15 @@ pub(super) fn intent(intent: &Value) -> String {
         let _ = write!(text, ", until {}", minute(word("until")));
     }
     text.push(')');
+    let held: Vec<&str> = intent["held_on"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if !held.is_empty() {
+        let _ = write!(text, ", on {}", held.join(", "));
+    }
     text
 }
 
@@ -305,6 +332,10 @@ mod tests {
             "daemon": "edge", "version": "0.1.0", "node": "edge1", "ready": false, "uptime": 90061, "pid": 7, "platform": "shop",
             "config_hash": "0123456789ab", "config_file": "/etc/weir/platform.toml", "age_ms": 3,
             "warnings": ["the last reload was refused at 2026-11-23T07:00:00Z, so the daemon runs with configuration 0123456789ab: three errors in the file"],
+            "peers": [
+                { "node": "edge2", "state": "agrees", "heard_ms": 120, "version": "0.1.0", "config_hash": "0123456789ab" },
+                { "node": "edge3", "state": "lost", "heard_ms": null, "version": null },
+            ],
             "intents": [{ "target": "edge1", "want": "drain", "why": "disk", "who": "ann (process 9)", "since": "2026-11-23T07:12:13Z", "until": null }],
         });
         let text = envelope(&status, false);
@@ -314,6 +345,10 @@ mod tests {
         );
         assert!(
             text.contains("drain edge1: disk (by ann (process 9) since 2026-11-23 07:12Z)"),
+            "{text}"
+        );
+        assert!(
+            text.contains("peer: edge2 agrees, heard 120 ms ago, 0.1.0, configuration 0123456789ab\npeer: edge3 lost, never heard\n"),
             "{text}"
         );
         assert!(text.contains("NOT READY, up 1 d 1 h, process 7"), "{text}");

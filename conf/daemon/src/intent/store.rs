@@ -8,14 +8,22 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Intent, Intents};
+use super::{Entry, Intent, Intents};
 use crate::{clock, file};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
     version: u32,
+    /// The highest number seen.
+    clock: u64,
+    entries: Vec<Entry>,
+}
+
+/// Intents of one node, without stamps.
+#[derive(Debug, Deserialize)]
+struct Unstamped {
     intents: Vec<Intent>,
 }
 
@@ -25,21 +33,36 @@ pub(crate) fn path(state_dir: &Path) -> PathBuf {
 }
 
 /// Reads the intents that were in force; with a sentence for the operator when the file had to be set aside.
-pub(crate) fn load(path: &Path) -> (Intents, Option<String>) {
+pub(crate) fn load(path: &Path, node: &str) -> (Intents, Option<String>) {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return (Intents::default(), None),
         Err(error) => return set_aside(path, &error),
     };
-    match serde_json::from_slice::<Stored>(&text) {
-        Ok(stored) if stored.version == VERSION => {
-            (Intents::from_list(stored.intents, clock::wall()), None)
+    match decode(&text, node) {
+        Ok(mut intents) => {
+            intents.expire(clock::wall());
+            (intents, None)
         }
-        Ok(stored) => set_aside(
-            path,
-            &format!("version {} is not {VERSION}", stored.version),
-        ),
-        Err(error) => set_aside(path, &error),
+        Err(why) => set_aside(path, &why),
+    }
+}
+
+fn decode(text: &[u8], node: &str) -> Result<Intents, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let unreadable = |error: serde_json::Error| error.to_string();
+    let Version { version } = serde_json::from_slice(text).map_err(unreadable)?;
+    match version {
+        1 => serde_json::from_slice::<Unstamped>(text)
+            .map(|stored| Intents::from_list(stored.intents, node))
+            .map_err(unreadable),
+        VERSION => serde_json::from_slice::<Stored>(text)
+            .map(|stored| Intents::from_entries(stored.clock, stored.entries))
+            .map_err(unreadable),
+        _ => Err(format!("version {version} is not {VERSION}")),
     }
 }
 
@@ -47,7 +70,8 @@ pub(crate) fn load(path: &Path) -> (Intents, Option<String>) {
 pub(crate) fn save(path: &Path, intents: &Intents) -> io::Result<()> {
     let stored = Stored {
         version: VERSION,
-        intents: intents.list(),
+        clock: intents.clock(),
+        entries: intents.entries().cloned().collect(),
     };
     file::replace(path, &serde_json::to_vec_pretty(&stored)?)
 }
@@ -69,7 +93,7 @@ fn set_aside(path: &Path, why: &dyn std::fmt::Display) -> (Intents, Option<Strin
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::{Target, Want};
+    use super::super::{Slot, Standing, Target, Want};
     use super::*;
 
     fn drain(target: &str, until: Option<Timestamp>) -> Intent {
@@ -87,12 +111,27 @@ mod tests {
     fn what_is_saved_is_loaded_except_what_has_ended() {
         let folder = tempfile::tempdir().unwrap();
         let path = path(folder.path());
-        let mut set = Intents::default();
-        set.set(drain("a", None));
-        set.set(drain("b", Some(Timestamp::from_second(1).unwrap())));
-        set.set(drain("c", Some(Timestamp::MAX)));
+        let ends = [
+            ("a", None),
+            ("b", Some(Timestamp::from_second(1).unwrap())),
+            ("c", Some(Timestamp::MAX)),
+        ];
+        let list = ends.map(|(target, until)| drain(target, until)).to_vec();
+        let mut set = Intents::from_list(list, "lb1");
+        // An end that is remembered comes back as one.
+        set.take(Entry {
+            target: Target("d".to_owned()),
+            slot: Slot::Service,
+            stamp: set.next_stamp("lb1"),
+            standing: Standing::Ended {
+                at: clock::wall(),
+                who: "ann".to_owned(),
+            },
+        });
         save(&path, &set).unwrap();
-        let (loaded, warning) = load(&path);
+        let (loaded, warning) = load(&path, "lb1");
+        assert_eq!(loaded.clock(), 4);
+        assert_eq!(loaded.shared().last().unwrap().target.0, "d");
         assert_eq!(warning, None);
         let targets: Vec<String> = loaded
             .list()
@@ -103,9 +142,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_the_version_before_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(folder.path());
+        let text = serde_json::json!({ "version": 1, "intents": [drain("a", None)] });
+        fs::write(&path, text.to_string()).unwrap();
+        let (loaded, warning) = load(&path, "lb1");
+        assert_eq!((loaded.list(), warning), (vec![drain("a", None)], None));
+    }
+
+    #[test]
     fn a_missing_file_is_no_intents() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(load(&path(folder.path())), (Intents::default(), None));
+        assert_eq!(
+            load(&path(folder.path()), "lb1"),
+            (Intents::default(), None)
+        );
     }
 
     #[test]
@@ -115,11 +167,12 @@ mod tests {
             "{",
             "{\"version\":1,\"intents\":[{}]}",
             "{\"version\":2,\"intents\":[]}",
+            "{\"version\":3,\"clock\":0,\"entries\":[]}",
         ] {
             let folder = tempfile::tempdir().unwrap();
             let path = path(folder.path());
             fs::write(&path, content).unwrap();
-            let (loaded, warning) = load(&path);
+            let (loaded, warning) = load(&path, "lb1");
             assert!(loaded.is_empty(), "{content}");
             assert!(
                 warning.unwrap().contains("intents.json.unreadable"),

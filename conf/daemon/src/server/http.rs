@@ -1,6 +1,7 @@
 //! SHELL: HTTP/1 connections of a unix socket or a TCP listener, with limits: a client that is slow, silent or greedy harms only itself.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,14 +51,20 @@ pub(super) async fn serve(listener: UnixListener, router: Router, cancel: Cancel
     }
 }
 
-/// Answers on a TCP address until cancelled.
-pub(super) async fn serve_tcp(listener: TcpListener, router: Router, cancel: CancellationToken) {
+/// Answers on a TCP address until cancelled, whom `admits` lets in; others are closed before a byte is read.
+pub(crate) async fn serve_tcp(
+    listener: TcpListener,
+    router: Router,
+    admits: impl Fn(IpAddr) -> bool,
+    cancel: CancellationToken,
+) {
     let places = Places::default();
     loop {
         let stream = match listener.accept().await {
+            Ok((_, from)) if !admits(from.ip()) => continue,
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept on the metrics address");
+                tracing::warn!(%error, "cannot accept on a TCP address");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

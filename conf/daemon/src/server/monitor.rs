@@ -82,7 +82,7 @@ async fn open(
     match TcpListener::bind(address).await {
         Ok(listener) => {
             let own = cancel.child_token();
-            let serving = connections::serve_tcp(listener, router(shared), own.clone());
+            let serving = connections::serve_tcp(listener, router(shared), |_| true, own.clone());
             super::spawn(&own, serving);
             tracing::info!(%address, "metrics and status are served");
             Some((address, own))
@@ -101,8 +101,13 @@ async fn open(
 }
 
 fn router(shared: &Arc<Shared>) -> Router {
-    let node = shared.node.clone();
-    route::monitoring(shared).layer(middleware::from_fn(move |request: Request, next: Next| {
+    guarded(route::monitoring(shared), &shared.node)
+}
+
+/// A router that answers only under an address, `localhost` or the node's name as host.
+pub(crate) fn guarded(router: Router, node: &str) -> Router {
+    let node = node.to_owned();
+    router.layer(middleware::from_fn(move |request: Request, next: Next| {
         let allowed = host_allowed(request.headers(), &node);
         async move {
             if allowed {

@@ -1,4 +1,7 @@
-//! SHELL: the operator intents of a running daemon: checked, stored, told to the daemon, ended when their time is up.
+//! SHELL: the operator intents of a running daemon: checked, agreed with the other nodes of the pool (`agree`), stored, told to the daemon,
+//! ended when their time is up.
+
+mod agree;
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,14 +17,13 @@ use crate::clock;
 use crate::control::{Control, Refused};
 use crate::event::Events;
 use crate::frame::{Context, Exit};
-use crate::intent::{Intent, Intents, Slot, Target, Want, store};
+use crate::intent::{Entry, Intent, Intents, Slot, Standing, Target, Want, store};
 use crate::metrics::Metrics;
+use crate::peers::Pool;
+use crate::peers::report::{MAX_TEXT, Report};
 
 /// The wall clock may jump, so the next end is looked at again after this time at the latest.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// Longest text of a target or a reason.
-const MAX_TEXT: usize = 1000;
-
 /// What a caller asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +37,9 @@ pub(crate) struct Wish {
     /// How long, such as `30m`.
     #[serde(rename = "for", default)]
     pub(crate) lasting: Option<String>,
+    /// Without the word of the other nodes; they take it over when they see it.
+    #[serde(default)]
+    pub(crate) local: bool,
 }
 
 /// The word for it.
@@ -53,37 +58,61 @@ pub(crate) enum WishedWant {
 pub(crate) struct Withdrawal {
     pub(crate) target: Target,
     pub(crate) slot: Slot,
+    /// Without the word of the other nodes; they take it over when they see it.
+    #[serde(default)]
+    pub(crate) local: bool,
+}
+
+/// What was decided, and where it holds.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Decided {
+    /// The intent that was set or withdrawn.
+    #[serde(flatten)]
+    pub(crate) intent: Intent,
+    /// The nodes that hold it for certain.
+    pub(crate) held_on: Vec<String>,
 }
 
 /// The intents in force and where they are kept.
 pub(crate) struct Operator {
     path: PathBuf,
+    node: String,
     control: Arc<dyn Control>,
+    pool: Arc<Pool>,
     events: Events,
     metrics: Metrics,
     intents: RwLock<Intents>,
     /// One change at a time, through storing and telling the daemon.
     turn: Mutex<()>,
+    /// One command at a time, through the agreement with other nodes.
+    asking: Mutex<()>,
     changed: Notify,
     warning: Option<String>,
 }
 
 impl Operator {
     /// Reads what was in force and tells the daemon.
-    pub(crate) async fn load(context: &Context, control: Arc<dyn Control>) -> Self {
+    pub(crate) async fn load(
+        context: &Context,
+        control: Arc<dyn Control>,
+        pool: Arc<Pool>,
+    ) -> Self {
         let path = store::path(&context.state_dir);
-        let (intents, warning) = store::load(&path);
+        let (intents, warning) = store::load(&path, &context.loaded.node);
         if let Some(warning) = &warning {
             tracing::warn!("{warning}");
         }
         context.metrics.intents(intents.len());
         let operator = Self {
             path,
+            node: context.loaded.node.clone(),
             control,
+            pool,
             events: context.events.clone(),
             metrics: context.metrics.clone(),
             intents: RwLock::new(intents),
             turn: Mutex::new(()),
+            asking: Mutex::new(()),
             changed: Notify::new(),
             warning,
         };
@@ -93,10 +122,7 @@ impl Operator {
 
     /// The intents in force.
     pub(crate) fn list(&self) -> Vec<Intent> {
-        self.intents
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .list()
+        self.snapshot().list()
     }
 
     /// What the operator should know about the store.
@@ -104,51 +130,135 @@ impl Operator {
         self.warning.as_deref()
     }
 
-    /// Sets an intent for `who`.
-    pub(crate) async fn set(&self, wish: Wish, who: String) -> Result<Intent, Refused> {
+    /// Sets an intent for `who`, on every node that it concerns or on none.
+    pub(crate) async fn set(&self, wish: Wish, who: String) -> Result<Decided, Refused> {
+        let local = wish.local;
         let intent = intent(wish, who, clock::wall())?;
         self.control.check_want(&intent.want).await?;
         self.control.check_intent(&intent.target).await?;
-        let _turn = self.turn.lock().await;
-        let mut next = self.snapshot();
-        if next.is_full() {
+        let _asking = self.asking.lock().await;
+        let before = self.snapshot();
+        if before.is_full() {
             return Err(Refused::new(
                 Exit::Refused,
                 "too many intents are in force already; withdraw some",
             ));
         }
-        let replaced = next.set(intent.clone());
-        self.put(next).await?;
+        let entry = Entry::set(intent.clone(), before.next_stamp(&self.node));
+        let replaced = before
+            .entry(&intent.target, intent.want.slot())
+            .and_then(Entry::intent);
+        let held_on = self.decide(entry, local).await?;
         self.events.emit(
             "intent.set",
             json!({
                 "target": intent.target, "want": intent.want.to_string(), "who": intent.who, "why": intent.why,
-                "until": intent.until, "replaced": replaced.map(|replaced| replaced.want.to_string()),
+                "until": intent.until, "replaced": replaced.map(|replaced| replaced.want.to_string()), "held_on": held_on,
             }),
         );
-        Ok(intent)
+        Ok(Decided { intent, held_on })
     }
 
-    /// Takes an intent back for `who`.
+    /// Takes an intent back for `who`, on every node that it concerns or on none.
     pub(crate) async fn withdraw(
         &self,
         withdrawal: &Withdrawal,
         who: &str,
-    ) -> Result<Intent, Refused> {
-        let _turn = self.turn.lock().await;
-        let mut next = self.snapshot();
-        let Some(withdrawn) = next.withdraw(&withdrawal.target, withdrawal.slot) else {
+    ) -> Result<Decided, Refused> {
+        let _asking = self.asking.lock().await;
+        let before = self.snapshot();
+        let standing = before.entry(&withdrawal.target, withdrawal.slot);
+        let Some(intent) = standing.and_then(Entry::intent).cloned() else {
             return Err(Refused::new(
                 Exit::Refused,
-                nothing_to_withdraw(&next, withdrawal),
+                nothing_to_withdraw(&before, withdrawal),
             ));
         };
-        self.put(next).await?;
+        let entry = Entry {
+            target: withdrawal.target.clone(),
+            slot: withdrawal.slot,
+            stamp: before.next_stamp(&self.node),
+            standing: Standing::Ended {
+                at: clock::wall(),
+                who: who.to_owned(),
+            },
+        };
+        let held_on = self.decide(entry, withdrawal.local).await?;
         self.events.emit(
             "intent.withdrawn",
-            json!({ "target": withdrawn.target, "want": withdrawn.want.to_string(), "who": who }),
+            json!({ "target": intent.target, "want": intent.want.to_string(), "who": who, "held_on": held_on }),
         );
-        Ok(withdrawn)
+        Ok(Decided { intent, held_on })
+    }
+
+    /// Whether this node can take what an operator wants on another one.
+    pub(crate) async fn judge(&self, proposal: &Entry) -> Result<(), Refused> {
+        let Some(intent) = proposal.intent() else {
+            return Ok(());
+        };
+        let room = self.snapshot();
+        if room.is_full() && room.entry(&proposal.target, proposal.slot).is_none() {
+            return Err(Refused::new(
+                Exit::Refused,
+                "too many intents are in force already",
+            ));
+        }
+        self.control.check_want(&intent.want).await?;
+        self.control.check_intent(&intent.target).await
+    }
+
+    /// Takes in what another node holds.
+    pub(crate) async fn merge(&self, node: &str, report: &Report) {
+        let _turn = self.turn.lock().await;
+        let before = self.snapshot();
+        let mut next = before.clone();
+        let taken = next.merge(report.clock, &report.entries);
+        if taken.is_empty() {
+            // A number alone need not be stored: it is heard again.
+            *self.intents.write().unwrap_or_else(PoisonError::into_inner) = next;
+            return;
+        }
+        next.expire(clock::wall());
+        if next.list() == before.list() {
+            // An end that this node has forgotten and the other one remembers.
+            if let Err(refused) = self.put(next).await {
+                tracing::warn!(
+                    reason = refused.reason,
+                    "what another node remembers could not be stored"
+                );
+            }
+            return;
+        }
+        if let Err(refused) = self.put(next.clone()).await {
+            // It counts all the same: the other node holds it and shows it again after a restart.
+            tracing::warn!(
+                reason = refused.reason,
+                "an intent of another node could not be stored"
+            );
+            self.tell(next.clone()).await;
+        }
+        for entry in &taken {
+            let stands = next
+                .entry(&entry.target, entry.slot)
+                .and_then(Entry::intent);
+            let was = before
+                .entry(&entry.target, entry.slot)
+                .and_then(Entry::intent);
+            match (stands, was) {
+                (Some(intent), _) => self.events.emit(
+                    "intent.set",
+                    json!({
+                        "target": intent.target, "want": intent.want.to_string(), "who": intent.who, "why": intent.why,
+                        "until": intent.until, "from": node,
+                    }),
+                ),
+                (None, Some(was)) => self.events.emit(
+                    "intent.withdrawn",
+                    json!({ "target": was.target, "want": was.want.to_string(), "from": node }),
+                ),
+                (None, None) => {}
+            }
+        }
     }
 
     /// Ends intents when their time is up.
@@ -183,7 +293,8 @@ impl Operator {
         }
     }
 
-    fn snapshot(&self) -> Intents {
+    /// All that is held.
+    pub(crate) fn snapshot(&self) -> Intents {
         self.intents
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -221,6 +332,7 @@ impl Operator {
         *self.intents.write().unwrap_or_else(PoisonError::into_inner) = next;
         self.control.intents_changed(&self.list()).await;
         self.changed.notify_one();
+        self.pool.show();
     }
 }
 

@@ -17,11 +17,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+mod stream;
+
 use super::operator::{Wish, Withdrawal};
 use super::peer::Peer;
 use super::{CHANGE_TIMEOUT, Shared};
 use crate::control::Refused;
 use crate::frame::Exit;
+use crate::intent::Target;
 use crate::live::Failure;
 use crate::{metrics, status};
 
@@ -78,6 +81,7 @@ fn reading_routes() -> Router<Arc<Shared>> {
         .route("/v1/intents", get(intents))
         .route("/v1/events", get(events))
         .route("/v1/why", get(why))
+        .route("/v1/remaining", get(remaining))
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -154,7 +158,7 @@ async fn not_found(request: Request) -> Error {
 }
 
 /// Nothing can be changed by whoever reads, whatever route a daemon adds.
-async fn get_only(request: Request, next: Next) -> Response {
+pub(crate) async fn get_only(request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
@@ -270,7 +274,17 @@ struct Since {
     since: u64,
 }
 
-async fn events(State(shared): Context, Query(since): Query<Since>) -> Response {
+async fn events(
+    State(shared): Context,
+    Query(since): Query<Since>,
+    headers: HeaderMap,
+) -> Response {
+    if stream::is_wanted(&headers) {
+        return stream::events(
+            &shared.events,
+            stream::last_seen(&headers).unwrap_or(since.since),
+        );
+    }
     let mut lines = String::new();
     for event in shared.events.since(since.since) {
         if let Ok(line) = serde_json::to_string(&event) {
@@ -331,6 +345,29 @@ async fn why(State(shared): Context, Query(query): Query<WhyQuery>) -> Result<Js
         )
     })?;
     Ok(Json(shared.control.why(&query).await?))
+}
+
+/// About what.
+#[derive(Debug, Deserialize)]
+struct TargetQuery {
+    target: Target,
+}
+
+async fn remaining(
+    State(shared): Context,
+    Query(query): Query<TargetQuery>,
+) -> Result<Response, Error> {
+    match shared.control.remaining(&query.target).await {
+        Some(remaining) => Ok(Json(remaining).into_response()),
+        None => Err(Refused::new(
+            Exit::Usage,
+            format!(
+                "{} cannot say how many connections `{}` has",
+                shared.identity.name, query.target
+            ),
+        )
+        .into()),
+    }
 }
 
 async fn plan(State(shared): Context) -> Result<Response, Error> {

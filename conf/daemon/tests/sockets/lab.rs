@@ -89,6 +89,15 @@ impl Lab {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
+    /// With this platform file.
+    pub(crate) fn with(text: &str) -> Self {
+        let lab = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        lab.write("platform.toml", text);
+        lab
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut binary = std::env::current_exe().unwrap();
         binary.pop();
@@ -139,9 +148,22 @@ impl Lab {
         running
     }
 
+    /// The daemon of a node, ready.
+    pub(crate) fn start_as(&self, node: &str) -> Running<'_> {
+        let running = self.start_node(node, |_| {});
+        until("ready", || {
+            (self.get("ro.sock", "/readyz").status == 200).then_some(())
+        });
+        running
+    }
+
     /// The daemon, started in some other way.
     pub(crate) fn start_with(&self, change: impl FnOnce(&mut Command)) -> Running<'_> {
-        let mut command = self.command(&["run", "--node", "lb1"]);
+        self.start_node("lb1", change)
+    }
+
+    fn start_node(&self, node: &str, change: impl FnOnce(&mut Command)) -> Running<'_> {
+        let mut command = self.command(&["run", "--node", node]);
         let log = fs::File::options()
             .append(true)
             .create(true)
@@ -180,6 +202,18 @@ impl Lab {
             body.len()
         );
         self.raw(socket, &request)
+    }
+
+    /// What is in force, as `want target`.
+    pub(crate) fn intents(&self) -> Vec<String> {
+        let answer = self.get("ro.sock", "/v1/intents").json();
+        let intents = answer["intents"].as_array().unwrap().iter();
+        intents
+            .map(|intent| {
+                let word = |key: &str| intent[key].as_str().unwrap().to_owned();
+                format!("{} {}", word("want"), word("target"))
+            })
+            .collect()
     }
 
     pub(crate) fn status(&self) -> Value {

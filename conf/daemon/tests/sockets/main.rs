@@ -8,6 +8,8 @@
 )]
 
 mod lab;
+mod pool;
+mod stream;
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
