@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use conf::Tier;
 use daemon::verdict::Verdicts;
-use daemon::{Common, Context, Daemon, Exit, clock};
+use daemon::{Common, Context, Daemon, Exit, Facts, clock};
 use probe::Prober;
 use tokio::sync::{mpsc, watch};
 
@@ -74,6 +74,7 @@ async fn direct(context: Context) -> anyhow::Result<()> {
         state.remembered(),
     );
     let (verdicts, receiver) = watch::channel(Verdicts::default());
+    let (facts, known_facts) = watch::channel(Facts::default());
     let (sender, mut commands) = mpsc::channel(COMMANDS);
     let mut driver = Driver::new(Parts {
         ipvs: Arc::new(Kernel::default()),
@@ -84,6 +85,7 @@ async fn direct(context: Context) -> anyhow::Result<()> {
         metrics,
         events: context.events.clone(),
         verdicts,
+        facts,
         tunables: sysctl::ensure,
     });
     // The stored intents wait in the queue before the first round, which must not give weight to what is drained.
@@ -91,6 +93,7 @@ async fn direct(context: Context) -> anyhow::Result<()> {
         .serve(Arc::new(DirectorControl {
             commands: sender,
             verdicts: receiver,
+            facts: known_facts,
         }))
         .await?;
     driver.start(&mut commands).await;

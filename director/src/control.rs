@@ -9,15 +9,18 @@ use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use conf::Platform;
+use daemon::control::Remaining;
 use daemon::intent::{Intent, Target};
 use daemon::plan::Plan;
 use daemon::verdict::Verdicts;
-use daemon::{Control, Exit, Loaded, Refused};
+use daemon::{Control, Exit, Facts, Loaded, Peering, Refused};
 use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::Command;
+use crate::peers;
 
 /// At least this often vrrpd hears the verdicts, so that silence means a dead director.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -29,6 +32,8 @@ pub struct DirectorControl {
     pub commands: mpsc::Sender<Command>,
     /// The verdicts.
     pub verdicts: watch::Receiver<Verdicts>,
+    /// What the directors must agree on.
+    pub facts: watch::Receiver<Facts>,
 }
 
 impl DirectorControl {
@@ -116,6 +121,26 @@ impl Control for DirectorControl {
                 ),
             )
         })
+    }
+
+    fn peering(&self, platform: &Platform, node: &str) -> Option<Peering> {
+        peers::peering(platform, node)
+    }
+
+    async fn holders(&self, target: &Target) -> Vec<String> {
+        let target = target.clone();
+        self.ask(|answer| Command::Holders(target, answer))
+            .await
+            .unwrap_or_default()
+    }
+
+    async fn facts(&self) -> Facts {
+        self.facts.borrow().clone()
+    }
+
+    async fn remaining(&self, target: &Target) -> Option<Remaining> {
+        let target = target.clone();
+        self.ask(|answer| Command::Remaining(target, answer)).await
     }
 
     async fn alive(&self) -> bool {

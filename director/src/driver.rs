@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use conf::Moment;
 use conf::platform::StopPolicy;
+use daemon::control::Remaining;
 use daemon::event::Events;
 use daemon::intent::{Intent, Target};
 use daemon::plan::{Plan, PlanStep};
 use daemon::verdict::Verdicts;
-use daemon::{Exit, Loaded, Refused, clock};
+use daemon::{Exit, Facts, Loaded, Refused, clock};
 use probe::{Change, Prober};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,6 +27,7 @@ use crate::ipvs::Ipvs;
 use crate::marking::Marking;
 use crate::metrics::Metrics;
 use crate::observe::Observation;
+use crate::peers;
 use crate::reconcile::Reconciler;
 use crate::state::StateFile;
 use crate::status::{self, Around};
@@ -56,6 +58,10 @@ pub enum Command {
     CheckIntent(Target, oneshot::Sender<Result<(), Refused>>),
     /// The intents in force.
     Intents(Vec<Intent>, oneshot::Sender<()>),
+    /// The other directors that an intent on a target concerns.
+    Holders(Target, oneshot::Sender<Vec<String>>),
+    /// What connections a target still has here.
+    Remaining(Target, oneshot::Sender<Remaining>),
     /// How a connection would be treated.
     Why(String, oneshot::Sender<Option<Value>>),
 }
@@ -73,6 +79,7 @@ pub struct Driver {
     metrics: Metrics,
     events: Events,
     verdicts: watch::Sender<Verdicts>,
+    facts: watch::Sender<Facts>,
     observed: Observation,
     unavailable: Option<String>,
     info: Option<ipvs_netlink::Info>,
@@ -108,6 +115,8 @@ pub struct Parts {
     pub events: Events,
     /// The verdicts for vrrpd.
     pub verdicts: watch::Sender<Verdicts>,
+    /// What the directors must agree on.
+    pub facts: watch::Sender<Facts>,
     /// [`sysctl::ensure`], or none of it.
     pub tunables: Tunables,
 }
@@ -124,6 +133,7 @@ impl Driver {
             metrics,
             events,
             verdicts,
+            facts,
             tunables,
         } = parts;
         Self {
@@ -135,6 +145,7 @@ impl Driver {
             metrics,
             events,
             verdicts,
+            facts,
             observed: Observation::default(),
             unavailable: Some("the kernel's table was not read yet".to_owned()),
             info: None,
@@ -409,9 +420,21 @@ impl Driver {
                 let _ = answer.send(self.check_intent(&target));
             }
             Command::Intents(intents, answer) => {
+                let before = self.members_out();
                 self.reconciler.handle_orders(Orders::new(&intents));
+                self.report_members(&before);
                 self.round().await;
                 let _ = answer.send(());
+            }
+            Command::Holders(target, answer) => {
+                let (platform, node) = (self.reconciler.platform(), self.reconciler.node());
+                let layout = self.reconciler.layout();
+                let _ = answer.send(peers::holders(platform, layout, node, &target));
+            }
+            Command::Remaining(target, answer) => {
+                self.look().await;
+                let remaining = status::remaining(&self.reconciler, &self.observed, &target);
+                let _ = answer.send(remaining);
             }
             Command::Why(wanted, answer) => {
                 self.look().await;

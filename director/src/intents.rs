@@ -100,7 +100,7 @@ fn because(intent: &Intent) -> String {
 
 /// Whether a target is the director itself.
 pub fn is_this(target: &Target) -> bool {
-    target.0 == "this"
+    !target.is_shared()
 }
 
 /// Whether a target names at least one real server.
@@ -113,7 +113,8 @@ pub fn is_known(target: &Target, layout: &Layout) -> bool {
         })
 }
 
-fn names(target: &Target, pool: &Pool, member: &Member) -> bool {
+/// Whether a target names a member of a pool.
+pub fn names(target: &Target, pool: &Pool, member: &Member) -> bool {
     let server = match target.0.split_once('/') {
         Some((service, server)) if service == pool.id.service => server,
         Some(_) => return false,

@@ -87,6 +87,7 @@ async fn dump(client: &Client) -> Result<Observation, ipvs_netlink::Error> {
     for entry in client.services().await? {
         let key = entry.service.key;
         let mut destinations = BTreeMap::new();
+        let mut order = Vec::new();
         for found in client.destinations(&key).await? {
             let activity = Activity {
                 active: found.active,
@@ -96,7 +97,11 @@ async fn dump(client: &Client) -> Result<Observation, ipvs_netlink::Error> {
             observed
                 .destinations
                 .insert((key, found.destination.key), activity);
+            order.push(found.destination.key);
             destinations.insert(found.destination.key, found.destination);
+        }
+        if matches!(entry.service.scheduler.as_str(), "mh" | "sh" | "dh") {
+            observed.order.insert(key, order);
         }
         observed.services.insert(key, entry.stats);
         observed.table.services.insert(

@@ -23,6 +23,7 @@ pub mod marks;
 pub mod metrics;
 pub mod observe;
 pub mod ownership;
+pub mod peers;
 pub mod plan;
 pub mod real_server;
 pub mod reconcile;

@@ -17,6 +17,8 @@ pub struct Observation {
     pub services: BTreeMap<ServiceKey, Stats>,
     /// Connections and counters by destination.
     pub destinations: BTreeMap<(ServiceKey, DestinationKey), Activity>,
+    /// The kernel's own order of the destinations of services that choose by a hash (`mh`, `sh`, `dh`): their choice depends on it.
+    pub order: BTreeMap<ServiceKey, Vec<DestinationKey>>,
 }
 
 /// What a destination does.

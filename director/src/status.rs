@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use conf::Moment;
+use daemon::control::Remaining;
+use daemon::intent::Target;
 use ipvs_netlink::{DestinationKey, Forward, ServiceKey};
 use probe::Health;
 use serde_json::{Value, json};
 
 use crate::desired::{Decision, Endpoint, KernelService, Member, Pool, PoolDecision};
+use crate::intents;
 use crate::metrics::Sample;
 use crate::observe::Observation;
 use crate::reconcile::Reconciler;
@@ -259,6 +262,34 @@ pub fn why(
         })
         .collect();
     (!found.is_empty()).then(|| json!({ "services": found }))
+}
+
+/// The active connections of what a target names, on this node.
+pub fn remaining(reconciler: &Reconciler, observed: &Observation, target: &Target) -> Remaining {
+    let mut remaining = Remaining::default();
+    for pool in &reconciler.layout().pools {
+        let members = pool
+            .members
+            .iter()
+            .filter(|member| intents::is_this(target) || intents::names(target, pool, member));
+        for member in members {
+            for service in &pool.services {
+                let key = service.service.key;
+                let address = DestinationKey {
+                    address: member.address,
+                    port: member.destination_port(service),
+                };
+                let active = u64::from(observed.active(&key, &address));
+                if active > 0 {
+                    remaining.connections += active;
+                    remaining
+                        .places
+                        .push((format!("{address} of {key}"), active));
+                }
+            }
+        }
+    }
+    remaining
 }
 
 /// Fills the part of the metrics that comes from an observation.

@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::{DRIFT_SHOWN, Driver, FAILED_SHOWN};
 use crate::apply::Report;
+use crate::intents::Admin;
+use crate::peers;
 use crate::table::Step;
 
 impl Driver {
@@ -82,7 +84,56 @@ impl Driver {
         }
     }
 
+    /// The members that the operator took out, with who and why.
+    pub(super) fn members_out(&self) -> BTreeMap<String, (Admin, String)> {
+        let orders = self.reconciler.orders();
+        let pools = &self.reconciler.layout().pools;
+        pools
+            .iter()
+            .flat_map(|pool| pool.members.iter().map(move |member| (pool, member)))
+            .filter_map(|(pool, member)| {
+                let order = orders.of(pool, member);
+                let name = format!("{}/{}", pool.id.service, member.address);
+                (order.admin != Admin::Ready).then_some((name, (order.admin, order.reason)))
+            })
+            .collect()
+    }
+
+    /// Tells what the operator took out or put back since `before`.
+    pub(super) fn report_members(&self, before: &BTreeMap<String, (Admin, String)>) {
+        let now = self.members_out();
+        let mut changed: BTreeMap<(Admin, &str), Vec<&str>> = BTreeMap::new();
+        for (name, (admin, reason)) in &now {
+            if before.get(name).map(|(admin, _)| admin) != Some(admin) {
+                changed.entry((*admin, reason)).or_default().push(name);
+            }
+        }
+        let back: Vec<&str> = before
+            .keys()
+            .filter(|name| !now.contains_key(*name))
+            .map(String::as_str)
+            .collect();
+        if !back.is_empty() {
+            changed.insert((Admin::Ready, "no intent is in force any more"), back);
+        }
+        for ((admin, reason), servers) in changed {
+            let event = match admin {
+                Admin::Ready => "member.ready",
+                Admin::Drain => "member.drain",
+                Admin::Disabled => "member.disabled",
+            };
+            self.events
+                .emit(event, json!({ "servers": servers, "reason": reason }));
+        }
+    }
+
     pub(super) fn publish(&mut self) {
+        let facts = peers::facts(&self.reconciler, &self.observed);
+        self.facts.send_if_modified(|known| {
+            let changed = *known != facts;
+            *known = facts;
+            changed
+        });
         let table = match &self.unavailable {
             None => Ok(&self.observed.table),
             Some(reason) => Err(reason.as_str()),

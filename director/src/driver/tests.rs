@@ -101,6 +101,7 @@ impl Bench {
             metrics: Metrics::default(),
             events: Events::default(),
             verdicts: sender,
+            facts: watch::channel(Default::default()).0,
             // A test must not change the machine it runs on.
             tunables: |_, _| Vec::new(),
         });
