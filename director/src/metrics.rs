@@ -186,7 +186,7 @@ impl Collector for Metrics {
     }
 }
 
-fn counters(
+pub(crate) fn counters(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -202,7 +202,7 @@ fn counters(
     Ok(())
 }
 
-fn gauges<N>(
+pub(crate) fn gauges<N>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod capture;
 pub mod client;
 pub mod daemon;
 pub mod farm;
@@ -24,6 +25,7 @@ pub mod origin;
 pub mod topology;
 pub mod wait;
 
+pub use capture::Capture;
 pub use client::{Cause, Load, LoadPlan, Report};
 pub use daemon::{Daemon, Kind};
 pub use netns::{Lab, Node};

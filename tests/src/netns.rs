@@ -75,6 +75,11 @@ impl Lab {
         self.nodes.values()
     }
 
+    /// The namespace of the switches: a capture there sees every frame that a node sends.
+    pub fn switches(&self) -> &Arc<Node> {
+        &self.switches
+    }
+
     /// Plugs `interface` of a node into a switch and gives it addresses.
     pub fn plug(&self, node: &str, interface: &str, switch: &str, addresses: &[String]) {
         let node = self.node(node);

@@ -240,6 +240,11 @@ pub fn status_of<D: Daemon>(common: &Common) -> anyhow::Result<Exit> {
     )
 }
 
+/// The `plan` of such a daemon.
+pub fn plan_of<D: Daemon>(common: &Common, file: Option<PathBuf>) -> anyhow::Result<Exit> {
+    command::execute::<D>(common, Command::Plan { file })
+}
+
 fn parse<D: Daemon>() -> Result<Arguments<D::Command>, clap::Error> {
     let command = Arguments::<D::Command>::command()
         .mut_arg("run_dir", |arg| {

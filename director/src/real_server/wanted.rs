@@ -1,11 +1,12 @@
 //! CORE: what a real server of DR and TUN services needs on its node, by the platform, and what is found amiss there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use conf::Platform;
-use conf::platform::Forward;
+use conf::platform::{Forward, Tunnel, VirtualService};
 use net::sysctl::Key;
+use net::{GuePort, TunnelKind};
 
 /// What a real server needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -14,10 +15,56 @@ pub struct Wanted {
     pub addresses: BTreeSet<IpAddr>,
     /// Interfaces that must not answer for them.
     pub interfaces: BTreeSet<String>,
-    /// Interfaces whose reverse path filter drops decapsulated packets.
-    pub tunnels: bool,
+    /// Tunnel devices that take packets out of their wrapping.
+    pub devices: BTreeMap<TunnelKind, Inside>,
+    /// UDP ports that do.
+    pub gue: BTreeSet<GuePort>,
+    /// The ways on which packets get longer.
+    pub paths: BTreeSet<TunnelPath>,
     /// Addresses that stay at the end, because this node also directs them.
     pub shared: BTreeSet<IpAddr>,
+}
+
+/// What comes out of a tunnel device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Inside {
+    /// IPv4 packets.
+    pub ipv4: bool,
+    /// IPv6 packets.
+    pub ipv6: bool,
+}
+
+/// A way on which packets to a VIP get longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TunnelPath {
+    /// Whether the VIP, and so its clients, are IPv4.
+    pub ipv4: bool,
+    /// This node's address, at which the tunnel ends.
+    pub outer: IpAddr,
+    /// How many bytes the wrapping has.
+    pub overhead: u32,
+}
+
+/// One thing that must be so, in the order in which they are brought about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Thing {
+    /// A kernel tunable without which this node would answer ARP for the VIPs.
+    Silence(Key, i64),
+    /// A tunnel device that is up.
+    Device {
+        /// Its kind.
+        kind: TunnelKind,
+        /// Whether it takes both families out of its packets.
+        both: bool,
+    },
+    /// A reverse path filter that does not drop what comes out of a tunnel device.
+    ReversePath(&'static str),
+    /// A kernel tunable of a tunnel device.
+    Tunable(Key, i64),
+    /// A UDP port that takes packets out of GUE.
+    Gue(GuePort),
+    /// A VIP on the loopback interface.
+    Address(IpAddr),
 }
 
 /// What `node` needs, by the platform.
@@ -31,16 +78,17 @@ pub fn wanted(platform: &Platform, node: &str) -> Wanted {
         if !serves || service.forward == Forward::Nat {
             continue;
         }
-        wanted.tunnels |= service.forward == Forward::Tun;
         for vip in service.vips.iter().filter_map(|vip| platform.vips.get(vip)) {
-            wanted
-                .addresses
-                .extend(vip.addresses.iter().map(|vip| vip.address));
-            if vip.directors.iter().any(|director| director == node) {
-                wanted
-                    .shared
-                    .extend(vip.addresses.iter().map(|vip| vip.address));
+            let addresses: Vec<IpAddr> = vip.addresses.iter().map(|vip| vip.address).collect();
+            if service.forward == Forward::Tun {
+                for address in &addresses {
+                    wanted.tunnel(service, node, *address);
+                }
             }
+            if vip.directors.iter().any(|director| director == node) {
+                wanted.shared.extend(&addresses);
+            }
+            wanted.addresses.extend(&addresses);
             wanted.interfaces.extend(
                 platform
                     .attachment(node, &vip.network)
@@ -51,17 +99,135 @@ pub fn wanted(platform: &Platform, node: &str) -> Wanted {
     wanted
 }
 
-/// `arp_ignore` and `arp_announce` on all interfaces and on those of the VIPs: the higher of the two counts.
-pub(super) fn tunables(wanted: &Wanted) -> Vec<(Key, i64)> {
-    let interfaces = std::iter::once("all").chain(wanted.interfaces.iter().map(String::as_str));
-    interfaces
-        .flat_map(|interface| {
+impl Wanted {
+    /// Adds what packets to `vip` need to come out of the tunnels of `service` here.
+    fn tunnel(&mut self, service: &VirtualService, node: &str, vip: IpAddr) {
+        let same = |address: &IpAddr| address.is_ipv4() == vip.is_ipv4();
+        let servers = service.real_servers.iter();
+        // A tunnel leads to the other family only where the service has none of the VIP's.
+        let crosses = !servers.clone().any(|server| same(&server.address));
+        let ends = servers
+            .filter(|server| server.node.as_deref() == Some(node))
+            .map(|server| server.address)
+            .filter(|address| crosses || same(address));
+        for outer in ends {
+            let bare = match (outer.is_ipv4(), vip.is_ipv4()) {
+                (true, true) => TunnelKind::IpIp,
+                (true, false) => TunnelKind::Sit,
+                (false, _) => TunnelKind::Ip6Tnl,
+            };
+            let kind = match service.tunnel {
+                Tunnel::IpIp => bare,
+                // What comes out of GUE is IP in IP.
+                Tunnel::Gue { port, .. } => {
+                    let ipv6 = outer.is_ipv6();
+                    self.gue.insert(GuePort { ipv6, port });
+                    bare
+                }
+                Tunnel::Gre { .. } if outer.is_ipv4() => TunnelKind::Gre,
+                Tunnel::Gre { .. } => TunnelKind::Ip6Gre,
+            };
+            let inside = self.devices.entry(kind).or_default();
+            inside.ipv4 |= vip.is_ipv4();
+            inside.ipv6 |= vip.is_ipv6();
+            self.paths.insert(TunnelPath {
+                ipv4: vip.is_ipv4(),
+                outer,
+                overhead: service.tunnel.overhead(outer.is_ipv4()),
+            });
+        }
+    }
+
+    /// What must be so, in order: the silence first, the addresses last.
+    pub(super) fn things(&self) -> Vec<Thing> {
+        if self.addresses.is_empty() {
+            return Vec::new();
+        }
+        let interfaces = std::iter::once("all").chain(self.interfaces.iter().map(String::as_str));
+        // The higher of `all` and the interface's own counts: with both set, one that somebody changes is put back before it matters.
+        let silence = interfaces.flat_map(|interface| {
             [
-                (Key::ipv4(interface, "arp_ignore"), 1),
-                (Key::ipv4(interface, "arp_announce"), 2),
+                Thing::Silence(Key::ipv4(interface, "arp_ignore"), 1),
+                Thing::Silence(Key::ipv4(interface, "arp_announce"), 2),
             ]
-        })
-        .collect()
+        });
+        let devices = self.devices.iter().flat_map(|(kind, inside)| {
+            let device = Thing::Device {
+                kind: *kind,
+                both: *kind == TunnelKind::Ip6Tnl && inside.ipv4,
+            };
+            let ipv4 = inside.ipv4.then(|| Thing::ReversePath(kind.device()));
+            let ipv6 = inside
+                .ipv6
+                .then(|| Thing::Tunable(Key::ipv6(kind.device(), "disable_ipv6"), 0));
+            std::iter::once(device).chain(ipv4).chain(ipv6)
+        });
+        silence
+            .chain(devices)
+            .chain(self.gue.iter().copied().map(Thing::Gue))
+            .chain(self.addresses.iter().copied().map(Thing::Address))
+            .collect()
+    }
+}
+
+impl Thing {
+    /// The kind, as metrics and events name it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Thing::Silence(..) | Thing::ReversePath(_) | Thing::Tunable(..) => "sysctl",
+            Thing::Device { .. } => "tunnel",
+            Thing::Gue(_) => "gue_port",
+            Thing::Address(_) => "address",
+        }
+    }
+
+    /// Whether it can only be had together with a tunnel device.
+    pub(super) fn belongs_to_a_device(&self) -> bool {
+        matches!(self, Thing::ReversePath(_) | Thing::Tunable(..))
+    }
+
+    /// What it is, for a line of `status` or `plan`.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Thing::Silence(key, value) | Thing::Tunable(key, value) => {
+                format!("{} = {value}", tunable_name(key))
+            }
+            Thing::Device { kind, both: false } => format!("tunnel device {} up", kind.device()),
+            Thing::Device { kind, both: true } => {
+                format!("tunnel device {} up, for both families", kind.device())
+            }
+            Thing::ReversePath(device) => format!("no strict reverse path filter on {device}"),
+            Thing::Gue(GuePort { ipv6, port }) => {
+                let family = if *ipv6 { "IPv6" } else { "IPv4" };
+                format!("GUE port {port} ({family})")
+            }
+            Thing::Address(address) => format!("VIP {address} on lo"),
+        }
+    }
+
+    /// What an operator should know when it cannot be had, beside the kernel's reason.
+    pub(super) fn consequence(&self) -> String {
+        match self {
+            Thing::Silence(..) => "without it this node would answer ARP for the VIPs and take their traffic away; no VIP is added".to_owned(),
+            Thing::Device { kind, .. } => format!("needs the kernel module {}; packets through this tunnel are lost here", kind.module()),
+            Thing::ReversePath(device) => format!("packets out of {device} are dropped"),
+            Thing::Tunable(..) => "packets out of this tunnel device are dropped".to_owned(),
+            Thing::Gue(_) => "needs the kernel module fou, and the port free; packets through this tunnel are lost here".to_owned(),
+            Thing::Address(address) => format!("packets to {address} are lost here"),
+        }
+    }
+}
+
+/// A tunable as `sysctl` names it, with slashes: interface names may contain dots.
+pub(super) fn tunable_name(key: &Key) -> String {
+    let path = key.path().display().to_string();
+    path.strip_prefix("/proc/sys/").unwrap_or(&path).to_owned()
+}
+
+/// What the device's reverse path filter must become, if it drops packets now: the higher of `all` and the device's own counts, 1 is strict.
+/// Loose (2) on the device wins over a strict `all`, so that nothing else on the node changes.
+pub(super) fn reverse_path(all: i64, own: i64) -> Option<i64> {
+    (all.max(own) == 1).then_some(2)
 }
 
 /// VIPs that are on an interface where this node answers for them, and does not direct them.
@@ -159,24 +325,132 @@ check = { kind = "tcp" }
     }
 
     #[test]
-    fn arp_settings_cover_all_and_the_interfaces_of_the_vips() {
+    fn the_silence_comes_first_and_covers_all_and_the_interfaces_of_the_vips() {
         let wanted = Wanted {
+            addresses: BTreeSet::from(["10.0.0.100".parse().unwrap()]),
             interfaces: BTreeSet::from(["bond0".to_owned()]),
+            devices: BTreeMap::from([(
+                TunnelKind::Ip6Tnl,
+                Inside {
+                    ipv4: true,
+                    ipv6: true,
+                },
+            )]),
+            gue: BTreeSet::from([GuePort {
+                ipv6: true,
+                port: 6080,
+            }]),
             ..Wanted::default()
         };
-        let lines: Vec<String> = tunables(&wanted)
-            .iter()
-            .map(|(key, value)| format!("{} = {value}", key.path().display()))
-            .collect();
+        let lines: Vec<String> = wanted.things().iter().map(Thing::describe).collect();
         assert_eq!(
             lines,
             [
-                "/proc/sys/net/ipv4/conf/all/arp_ignore = 1",
-                "/proc/sys/net/ipv4/conf/all/arp_announce = 2",
-                "/proc/sys/net/ipv4/conf/bond0/arp_ignore = 1",
-                "/proc/sys/net/ipv4/conf/bond0/arp_announce = 2",
+                "net/ipv4/conf/all/arp_ignore = 1",
+                "net/ipv4/conf/all/arp_announce = 2",
+                "net/ipv4/conf/bond0/arp_ignore = 1",
+                "net/ipv4/conf/bond0/arp_announce = 2",
+                "tunnel device ip6tnl0 up, for both families",
+                "no strict reverse path filter on ip6tnl0",
+                "net/ipv6/conf/ip6tnl0/disable_ipv6 = 0",
+                "GUE port 6080 (IPv6)",
+                "VIP 10.0.0.100 on lo",
             ]
         );
+        assert_eq!(Wanted::default().things(), []);
+    }
+
+    #[test]
+    fn each_tunnel_needs_its_device() {
+        let needs = |tunnel: &str, vip: &str, address: &str| {
+            let text = TEXT.replacen("\"dr\"", &format!("\"tun\"\ntunnel = {{ {tunnel} }}"), 1);
+            let report = conf::load_with(Path::new("t.toml"), &|_| Ok(text.clone()));
+            let platform = report
+                .platform_for(Tier::Layer4)
+                .unwrap_or_else(|problems| panic!("{problems:#?}"));
+            let mut platform = platform.clone();
+            let service = platform.virtual_services.get_mut("web").unwrap();
+            service.real_servers[0].address = address.parse().unwrap();
+            let web = platform.vips.get_mut("web").unwrap();
+            web.addresses[0].address = vip.parse().unwrap();
+            let wanted = wanted(&platform, "edge1");
+            let things = wanted.things();
+            let things = things.iter().filter(|thing| {
+                matches!(
+                    thing,
+                    Thing::Device { .. } | Thing::Gue(_) | Thing::Tunable(..)
+                )
+            });
+            let lines: Vec<String> = things.map(Thing::describe).collect();
+            lines.join(", ")
+        };
+        let (v4, v6) = ("10.0.0.11", "fd00::11");
+        for (tunnel, vip, address, expected) in [
+            (
+                "type = \"ipip\"",
+                "10.0.0.100",
+                v4,
+                "tunnel device tunl0 up",
+            ),
+            (
+                "",
+                "fd00::100",
+                v4,
+                "tunnel device sit0 up, net/ipv6/conf/sit0/disable_ipv6 = 0",
+            ),
+            (
+                "",
+                "fd00::100",
+                v6,
+                "tunnel device ip6tnl0 up, net/ipv6/conf/ip6tnl0/disable_ipv6 = 0",
+            ),
+            (
+                "",
+                "10.0.0.100",
+                v6,
+                "tunnel device ip6tnl0 up, for both families",
+            ),
+            ("type = \"gre\"", "10.0.0.100", v4, "tunnel device gre0 up"),
+            (
+                "type = \"gre\"",
+                "fd00::100",
+                v6,
+                "tunnel device ip6gre0 up, net/ipv6/conf/ip6gre0/disable_ipv6 = 0",
+            ),
+            (
+                "type = \"gue\"",
+                "10.0.0.100",
+                v4,
+                "tunnel device tunl0 up, GUE port 6080 (IPv4)",
+            ),
+            (
+                "type = \"gue\", port = 7000",
+                "fd00::100",
+                v6,
+                "tunnel device ip6tnl0 up, net/ipv6/conf/ip6tnl0/disable_ipv6 = 0, GUE port 7000 (IPv6)",
+            ),
+        ] {
+            assert_eq!(
+                needs(tunnel, vip, address),
+                expected,
+                "{tunnel} {vip} {address}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_strict_reverse_path_filter_becomes_loose_on_the_device_alone() {
+        for (all, own, expected) in [
+            (0, 0, None),
+            (0, 1, Some(2)),
+            (1, 0, Some(2)),
+            (1, 1, Some(2)),
+            (1, 2, None),
+            (2, 0, None),
+            (2, 1, None),
+        ] {
+            assert_eq!(reverse_path(all, own), expected, "all {all}, own {own}");
+        }
     }
 
     #[test]

@@ -27,6 +27,13 @@ pub enum Object {
         /// The link's index.
         link: u32,
     },
+    /// A UDP port that takes packets out of GUE.
+    GuePort {
+        /// Whether it listens on IPv6; else on IPv4.
+        ipv6: bool,
+        /// The port.
+        port: u16,
+    },
     /// A route by its destination.
     Route {
         /// The destination's address.
@@ -52,6 +59,10 @@ impl fmt::Display for Object {
                 f,
                 "address {address}/{prefix_len} on interface number {link}"
             ),
+            Object::GuePort { ipv6, port } => {
+                let family = if *ipv6 { "IPv6" } else { "IPv4" };
+                write!(f, "GUE port {port} of {family}")
+            }
             Object::Route {
                 destination,
                 prefix_len,
@@ -131,6 +142,11 @@ impl Error {
             | Error::NoLink(_)
             | Error::NotANumber { .. } => false,
         }
+    }
+
+    /// Whether the object does not exist (ENOENT), such as a tunable of an interface that is gone.
+    pub fn is_missing(&self) -> bool {
+        self.raw_os_error() == Some(libc::ENOENT)
     }
 
     /// The kernel's error number, where there is one.

@@ -10,18 +10,22 @@
 mod address;
 mod connection;
 mod error;
+mod fou;
 mod link;
 mod neighbour;
 pub mod nft;
 mod route;
 pub mod sysctl;
 pub mod tc;
+mod tunnel;
 mod watch;
 
 pub use address::{Added, Address, NewAddress, OWN_PROTOCOL, Removed, Scope};
 pub use connection::{Net, REQUEST_TIMEOUT};
 pub use error::{Error, Object};
+pub use fou::{FouPorts, GuePort};
 pub use link::{Link, Mac};
 pub use neighbour::Neighbour;
 pub use route::Route;
+pub use tunnel::TunnelKind;
 pub use watch::{Event, Snapshot, Watch};

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoIpTunnel, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::LinkUnspec;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::Net;
@@ -56,6 +59,10 @@ pub struct Link {
     pub parent: Option<u32>,
     /// The bridge or bond that it belongs to.
     pub controller: Option<u32>,
+    /// The kernel's name of its kind, such as `veth` or `ipip`; a device of its own has none.
+    pub kind: Option<String>,
+    /// IPv6 tunnels: the protocol that they take out of a packet, 41 (IPv6), 4 (IPv4) or 0 (both).
+    pub tunnel_protocol: Option<u8>,
 }
 
 impl Link {
@@ -81,6 +88,8 @@ impl Link {
             mtu: 0,
             parent: None,
             controller: None,
+            kind: None,
+            tunnel_protocol: None,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -89,10 +98,27 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Link(parent) => link.parent = Some(*parent),
                 LinkAttribute::Controller(controller) => link.controller = Some(*controller),
+                LinkAttribute::LinkInfo(infos) => link.read_infos(infos),
                 _ => {}
             }
         }
         (!link.name.is_empty()).then_some(link)
+    }
+
+    fn read_infos(&mut self, infos: &[LinkInfo]) {
+        for info in infos {
+            match info {
+                LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
+                LinkInfo::Data(InfoData::IpTunnel(data)) => {
+                    let protocol = data.iter().find_map(|option| match option {
+                        InfoIpTunnel::Protocol(protocol) => Some(*protocol),
+                        _ => None,
+                    });
+                    self.tunnel_protocol = protocol.map(u8::from);
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -128,6 +154,22 @@ impl Net {
         let object = Object::LinkIndex(index);
         let stream = self.handle().link().get().match_index(index).execute();
         self.one_link(object, stream).await
+    }
+
+    /// Sets a link up or down.
+    pub async fn set_link_up(&self, index: u32, up: bool) -> Result<(), Error> {
+        let message = LinkUnspec::new_with_index(index);
+        let message = if up { message.up() } else { message.down() };
+        let (attempt, absorbed): (_, &[i32]) = if up {
+            ("set up", &[])
+        } else {
+            // One that is gone is down.
+            ("set down", &[libc::ENODEV])
+        };
+        let request = self.handle().link().set(message.build()).execute();
+        self.change(attempt, Object::LinkIndex(index), absorbed, request)
+            .await
+            .map(drop)
     }
 
     async fn one_link(

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+    RouteScope, RouteType,
 };
 use serde::Serialize;
 
@@ -30,6 +31,8 @@ pub struct Route {
     pub metric: Option<u32>,
     /// Who added it: 2 the kernel, 3 boot, 4 an administrator.
     pub protocol: u8,
+    /// The largest TCP segment that is announced to whom it leads (`advmss`), if it names one.
+    pub advmss: Option<u32>,
 }
 
 impl Route {
@@ -44,6 +47,7 @@ impl Route {
             source: None,
             metric: None,
             protocol: u8::from(RouteProtocol::Static),
+            advmss: None,
         }
     }
 
@@ -81,6 +85,10 @@ impl Route {
                 .map(|source| RouteAttribute::PrefSource(source.into())),
         );
         attributes.extend(self.metric.map(RouteAttribute::Priority));
+        attributes.extend(
+            self.advmss
+                .map(|size| RouteAttribute::Metrics(vec![RouteMetric::Advmss(size)])),
+        );
         message
     }
 
@@ -104,6 +112,12 @@ impl Route {
                 RouteAttribute::Oif(link) => route.link = Some(*link),
                 RouteAttribute::Priority(metric) => route.metric = Some(*metric),
                 RouteAttribute::Table(table) => route.table = *table,
+                RouteAttribute::Metrics(metrics) => {
+                    route.advmss = metrics.iter().find_map(|metric| match metric {
+                        RouteMetric::Advmss(size) => Some(*size),
+                        _ => None,
+                    });
+                }
                 _ => {}
             }
         }
