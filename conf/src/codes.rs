@@ -135,6 +135,7 @@ codes! {
     SERVED_TWICE = "E0321": "The kernel has one service per address, port and protocol.";
     SYNC_UNATTACHED = "E0322": "Every director needs an interface on the network of the connection synchronisation.";
     SYNC_MIXED_TUNNEL = "E0323": "The kernel refuses connection synchronisation together with tunnels to real servers of the other address family (EINVAL, without a reason): the messages could not carry such connections.";
+    DENIED_AND_ALLOWED = "E0381": "`deny` wins over `allow`: what is allowed and lies within a denied network as a whole is never let in.";
     EDGE_CHECK_PLACE = "E0509": "A check of kind `edge` makes the director ask a real server's edge; it has no meaning for upstreams and tracked checks.";
     EXEC_OFF = "E0510": "A program as a check runs with the daemon's rights for every target, so it must be allowed explicitly.";
     CHECK_NOT_CARRIED_OUT = "E0511": "The format knows this kind of check, the daemons of this version do not. It is refused, because a server must not be believed to be watched when it is not.";
@@ -154,6 +155,10 @@ codes! {
     MH_WEIGHTS = "W0303": "The kernel's `mh` keeps 6 bits of each weight, after dividing by their greatest common divisor; larger ones are rounded.";
     ALL_DRAINED = "W0304": "A weight of 0 takes no new connections; a service whose servers all have it accepts none.";
     PORT_WITHOUT_LISTENER = "W0305": "Edge on the real servers listens on some of the service's ports, but not on this one: connections to it are refused.";
+    DENY_WITHOUT_EFFECT = "W0381": "With `allow`, only its networks are let in. Denying something outside of them changes nothing; perhaps one of the two is mistyped.";
+    ACCESS_FAMILY = "W0382": "The VIPs of the service have no address of this family, so no client of it ever comes.";
+    FAMILY_SHUT_OUT = "W0383": "`allow` holds for all clients. Where it names networks of one family only, nobody of the other one is let in.";
+    COVERED_TWICE = "W0384": "The network lies within another one of the same list and changes nothing.";
     UNUSED_UPSTREAM = "W0401": "No route leads to the upstream. Perhaps a name was changed in one place only.";
     ROUTE_SHADOWED = "W0402": "Another route of the site takes all requests that this one could get.";
     NO_LISTENERS = "W0403": "Sites are served on listeners; without one, edge binds nothing.";

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub use check::{Check, CheckKind, InitialState, StatusRange};
 pub use layer4::{
-    ConnectionSync, Forward, Matching, OnFailure, Persistence, PortSpec, Protocol, RealServer,
-    Scheduler, ServicePolicy, Tunnel, TunnelChecksum, VirtualService,
+    ConnectionSync, Forward, LimitPer, Matching, NewConnections, OnFailure, Persistence, PortSpec,
+    Protocol, RealServer, Scheduler, ServicePolicy, Tunnel, TunnelChecksum, VirtualService,
 };
 pub use layer7::{
     Balance, Bind, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route, RouteAction,

@@ -3,6 +3,7 @@
 //! An element with an error is left out of the platform, but its name stays known, so that one mistake is reported once and not
 //! again at every reference. What concerns several elements at once is judged by [`crate::rules`] afterwards.
 
+mod access;
 mod check;
 mod failover;
 mod layer4;

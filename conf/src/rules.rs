@@ -3,6 +3,7 @@
 //! That one file knows all three tiers is what lets these mistakes be found before anything runs. Each function is one rule; the texts
 //! in [`mod@crate::codes`] say why.
 
+mod access;
 mod carried;
 mod edge;
 mod failover;

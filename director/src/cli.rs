@@ -8,6 +8,8 @@ use daemon::{Common, Context, Daemon, Exit, Facts, clock};
 use probe::Prober;
 use tokio::sync::{mpsc, watch};
 
+use crate::access::filter::KernelFilter;
+use crate::access::keeper::Keeper;
 use crate::control::DirectorControl;
 use crate::driver::{Driver, Parts};
 use crate::ipvs::Kernel;
@@ -81,6 +83,7 @@ async fn direct(context: Context) -> anyhow::Result<()> {
         reconciler,
         prober,
         marking: Marking::default(),
+        access: Keeper::new(KernelFilter::default()),
         state,
         metrics,
         events: context.events.clone(),

@@ -13,13 +13,14 @@ use conf::platform::StopPolicy;
 use daemon::control::Remaining;
 use daemon::event::Events;
 use daemon::intent::{Intent, Target};
-use daemon::plan::{Plan, PlanStep};
+use daemon::plan::Plan;
 use daemon::verdict::Verdicts;
 use daemon::{Exit, Facts, Loaded, Refused, clock};
 use probe::{Change, Prober};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::access::keeper::Keeper;
 use crate::apply::{self, Caution};
 use crate::desired;
 use crate::intents::{self, Orders};
@@ -75,6 +76,7 @@ pub struct Driver {
     reconciler: Reconciler,
     prober: Prober,
     marking: Marking,
+    access: Keeper,
     state: StateFile,
     metrics: Metrics,
     events: Events,
@@ -107,6 +109,8 @@ pub struct Parts {
     pub prober: Prober,
     /// The two-box marks.
     pub marking: Marking,
+    /// The lists and limits.
+    pub access: Keeper,
     /// The memory of what is ours.
     pub state: StateFile,
     /// The metrics.
@@ -129,6 +133,7 @@ impl Driver {
             reconciler,
             prober,
             marking,
+            access,
             state,
             metrics,
             events,
@@ -141,6 +146,7 @@ impl Driver {
             reconciler,
             prober,
             marking,
+            access,
             state,
             metrics,
             events,
@@ -242,6 +248,7 @@ impl Driver {
                     }
                 }
                 self.marking.remove_all().await;
+                self.access.remove().await;
             }
         }
     }
@@ -263,6 +270,7 @@ impl Driver {
         .await;
         self.take_report(&report);
         self.marking.remove_all().await;
+        self.access.remove().await;
         // vrrpd must not hold an address for a table that is gone.
         self.publish();
     }
@@ -275,6 +283,7 @@ impl Driver {
     async fn tick_with(&mut self, caution: Caution) {
         self.stale = true;
         let now = clock::now();
+        self.keep_access().await;
         self.round_with(caution).await;
         if self.unavailable.is_none() {
             self.keep_timeouts().await;
@@ -466,6 +475,7 @@ impl Driver {
             drift: &self.drift,
             drift_total: self.metrics.read(|sample| sample.drift),
             marking: self.marking.problems(),
+            access: &self.access,
             now: clock::now(),
         }
     }
@@ -485,7 +495,8 @@ impl Driver {
         // In the order of a round.
         let (takes, gives): (Vec<&Step>, Vec<&Step>) =
             steps.iter().partition(|step| step.takes_away());
-        let mut lines: Vec<PlanStep> = gives.into_iter().map(Step::plan_step).collect();
+        let mut lines = self.access.plan(&new.platform, node);
+        lines.extend(gives.into_iter().map(Step::plan_step));
         lines.extend(self.marking.plan(&new.platform, node, &marked).await);
         lines.extend(takes.into_iter().map(Step::plan_step));
         lines.extend(self.plan_timeouts(&new.platform));

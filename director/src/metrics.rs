@@ -31,6 +31,10 @@ pub struct Sample {
     pub operations: u64,
     /// Services of others.
     pub foreign: i64,
+    /// Packets that lists and limits dropped, by service and reason.
+    pub access_dropped: Vec<(Labels, u64)>,
+    /// Whether lists and limits are enforced, or there are none.
+    pub access_enforced: bool,
     /// Tunables that do not hold what they should.
     pub sysctl_deviations: i64,
 }
@@ -163,7 +167,18 @@ impl Collector for Metrics {
                 std::iter::once((Labels::new(), value)),
             )?;
         }
+        counters(
+            &mut encoder,
+            "director_access_dropped_packets",
+            "Packets dropped by the lists and limits of a service",
+            sample.access_dropped.iter().cloned(),
+        )?;
         for (name, help, value) in [
+            (
+                "director_access_enforced",
+                "Whether lists and limits are enforced, or there are none: 1 or 0",
+                i64::from(sample.access_enforced),
+            ),
             (
                 "director_foreign_services",
                 "IPVS services that are not ours",

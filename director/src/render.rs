@@ -68,6 +68,7 @@ pub fn status(data: &Value, out: &mut String) {
             ),
         );
     }
+    access(data, out);
     let drift = data.get("drift").unwrap_or(&Value::Null);
     line(
         out,
@@ -95,6 +96,26 @@ pub fn status(data: &Value, out: &mut String) {
                 "{path} is {found}, should be {want}: {}; {}",
                 text(deviation, "why"),
                 text(deviation, "reason")
+            ),
+        );
+    }
+}
+
+/// Lists and limits with what they dropped.
+fn access(data: &Value, out: &mut String) {
+    for service in list(data.get("access").unwrap_or(&Value::Null), "services") {
+        let dropped = service.get("dropped").unwrap_or(&Value::Null);
+        let enforced = service.get("enforced").and_then(Value::as_bool) == Some(true);
+        line(
+            out,
+            format_args!(
+                "access to {}: {}{}; dropped {} denied, {} not allowed, {} over the limit",
+                text(service, "service"),
+                text(service, "rule"),
+                if enforced { "" } else { "  NOT ENFORCED" },
+                number(dropped, "denied"),
+                number(dropped, "not_allowed"),
+                number(dropped, "over_limit"),
             ),
         );
     }

@@ -10,6 +10,7 @@ use ipvs_netlink::{DestinationKey, Forward, ServiceKey};
 use probe::Health;
 use serde_json::{Value, json};
 
+use crate::access::keeper::Keeper;
 use crate::desired::{Decision, Endpoint, KernelService, Member, Pool, PoolDecision};
 use crate::intents;
 use crate::metrics::Sample;
@@ -39,6 +40,8 @@ pub struct Around<'a> {
     pub marking: &'a [String],
     /// The kernel's timeouts of connections, if they could be read.
     pub timeouts: Option<ipvs_netlink::Timeouts>,
+    /// Lists and limits.
+    pub access: &'a Keeper,
     /// Now.
     pub now: Moment,
 }
@@ -90,6 +93,7 @@ pub fn data(reconciler: &Reconciler, observed: &Observation, around: &Around<'_>
         "foreign_services": foreign.len(),
         "foreign": foreign,
         "drift": { "total": around.drift_total, "last": around.drift },
+        "access": around.access.data(reconciler.platform(), reconciler.node()),
         "sysctl": around.deviations,
         "hold": reconciler.orders().hold(),
     })
@@ -122,6 +126,7 @@ fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
         }
     }
     warnings.extend(around.marking.iter().cloned());
+    warnings.extend(around.access.problem().map(str::to_owned));
     if !around.deviations.is_empty() {
         warnings.push(format!(
             "{} kernel tunables do not hold what they should",

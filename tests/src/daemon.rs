@@ -67,6 +67,13 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one and waits until it is ready. `base` is the folder of the node: `base/run/<daemon>`, `base/state/<daemon>`, logs.
     pub fn start(node: &Arc<Node>, kind: Kind, config: &Path, base: &Path) -> Daemon {
+        let mut daemon = Daemon::launch(node, kind, config, base);
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Starts one that need not become ready: a director on a kernel without IPVS never is.
+    pub fn launch(node: &Arc<Node>, kind: Kind, config: &Path, base: &Path) -> Daemon {
         let mut daemon = Daemon {
             kind,
             node: Arc::clone(node),
@@ -81,7 +88,6 @@ impl Daemon {
                 .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         }
         daemon.spawn();
-        daemon.wait_ready();
         daemon
     }
 

@@ -21,6 +21,8 @@ pub mod farm;
 pub mod http;
 pub mod ipvs;
 pub mod netns;
+pub mod nft;
+pub mod opening;
 pub mod origin;
 pub mod topology;
 pub mod wait;

@@ -37,6 +37,12 @@ pub struct VirtualService {
     pub check: Check,
     /// What happens when servers fail.
     pub policy: ServicePolicy,
+    /// Only clients of these networks are served; all, if there are none.
+    pub allow: Vec<IpNet>,
+    /// Clients of these networks are never served, whatever `allow` says.
+    pub deny: Vec<IpNet>,
+    /// How many new connections are let in.
+    pub new_connections: Option<NewConnections>,
     /// Whether some real server is itself a director of the same VIP: then services match by firewall mark (a two-box site).
     pub two_box: bool,
     /// Where it is declared.
@@ -169,6 +175,27 @@ pub struct Persistence {
     pub granularity: u8,
     /// The same for IPv6, 1 to 128.
     pub granularity6: u8,
+}
+
+/// A limit of new connections; of packets, where the protocol has no connections (UDP).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NewConnections {
+    /// So many a second, at least 1.
+    pub per_second: u32,
+    /// So many at once, at least 1.
+    pub burst: u32,
+    /// What is counted.
+    pub per: LimitPer,
+}
+
+/// What a limit of new connections counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitPer {
+    /// All clients of the service together.
+    Service,
+    /// Each client by itself: an IPv4 address, or the /64 of an IPv6 address.
+    Client,
 }
 
 /// One destination.

@@ -89,6 +89,16 @@ words! {
     }
 }
 
+words! {
+    /// What a limit of new connections counts.
+    LimitPer {
+        /// All clients of the service together.
+        Service = "service",
+        /// Each client by itself: an IPv4 address, or the /64 of an IPv6 address.
+        Client = "client",
+    }
+}
+
 table! {
     /// A service that IPVS balances.
     VirtualService {
@@ -127,6 +137,28 @@ table! {
             quorum: Percent,
             /// Below this share of healthy servers all of them are used. Default 0%.
             floor: Percent,
+            /// Only clients of these networks are served. Default: all.
+            allow: Vec<At<Cidr>>,
+            /// Clients of these networks are never served, whatever `allow` says.
+            deny: Vec<At<Cidr>>,
+            /// How many new connections are let in; more are dropped.
+            new_connections: NewConnections,
+        }
+    }
+}
+
+table! {
+    /// A limit of new connections. UDP has none: there it counts packets.
+    NewConnections {
+        required {
+            /// So many a second, on and on.
+            per_second: WholeNumber<1, 1_000_000>,
+        }
+        optional {
+            /// So many at once, after a while with fewer. Default: per_second.
+            burst: WholeNumber<1, 1_000_000>,
+            /// What is counted: service, or client. Default service.
+            per: LimitPer,
         }
     }
 }

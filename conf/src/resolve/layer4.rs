@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 mod forwarding;
 
+use super::access::new_connections;
 use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
@@ -108,6 +109,9 @@ impl<'a> Resolver<'a> {
                 quorum: given(&raw.quorum).or_else(|| Percent::new(0).ok())?,
                 floor: given(&raw.floor).or_else(|| Percent::new(0).ok())?,
             },
+            allow: self.clients(raw.allow.as_ref(), &format!("{key}.allow")),
+            deny: self.clients(raw.deny.as_ref(), &format!("{key}.deny")),
+            new_connections: new_connections(raw.new_connections.as_ref()),
             vips,
             place: self.place(element.name),
         })

@@ -6,12 +6,48 @@ use probe::{Change, Health, TargetKey};
 use serde_json::json;
 
 use super::{DRIFT_SHOWN, Driver, FAILED_SHOWN};
+use crate::access::keeper::Outcome;
+use crate::access::ruleset::TABLE;
 use crate::apply::Report;
 use crate::intents::Admin;
 use crate::peers;
 use crate::table::Step;
 
 impl Driver {
+    /// Lists and limits are compared and repaired; what was found is told.
+    pub(super) async fn keep_access(&mut self) {
+        let platform = self.reconciler.platform();
+        let outcome = if self.reconciler.orders().hold().is_none() {
+            self.access
+                .reconcile(platform, self.reconciler.node())
+                .await
+        } else {
+            self.access.count().await
+        };
+        match outcome {
+            Outcome::InPlace | Outcome::Unavailable(None) => {}
+            Outcome::Changed => tracing::info!(event = "access.applied", table = TABLE),
+            Outcome::Repaired => self
+                .events
+                .emit("access.drift_repaired", json!({ "table": TABLE })),
+            Outcome::Unavailable(Some(reason)) => self
+                .events
+                .alert("access.unavailable", json!({ "reason": reason })),
+        }
+        let dropped = self.access.tally().dropped();
+        let enforced = self.access.problem().is_none();
+        self.metrics.update(|sample| {
+            sample.access_enforced = enforced;
+            sample.access_dropped = dropped
+                .iter()
+                .map(|((service, reason), packets)| {
+                    let reason = ("reason", reason.word().to_owned());
+                    (vec![("service", service.clone()), reason], *packets)
+                })
+                .collect();
+        });
+    }
+
     pub(super) fn take_report(&mut self, report: &Report) {
         for step in &report.done {
             tracing::info!(event = "ipvs.applied", step = %step);

@@ -97,6 +97,7 @@ impl Bench {
             reconciler: Reconciler::new(platform, "lb1", Default::default()),
             prober,
             marking: Marking::default(),
+            access: Keeper::new(crate::access::filter::InMemory::default()),
             state: StateFile::open(state.path()),
             metrics: Metrics::default(),
             events: Events::default(),

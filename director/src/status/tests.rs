@@ -65,6 +65,7 @@ fn reconciler() -> Reconciler {
 #[test]
 fn why_knows_ranges_and_every_way_to_write_an_address() {
     let (reconciler, observed) = (reconciler(), Observation::default());
+    let access = Keeper::new(crate::access::filter::InMemory::default());
     let around = Around {
         unavailable: None,
         info: None,
@@ -75,6 +76,7 @@ fn why_knows_ranges_and_every_way_to_write_an_address() {
         drift_total: 0,
         marking: &[],
         timeouts: None,
+        access: &access,
         now: Moment::ZERO,
     };
     for (wanted, services) in [
