@@ -137,8 +137,12 @@ codes! {
     SYNC_MIXED_TUNNEL = "E0323": "The kernel refuses connection synchronisation together with tunnels to real servers of the other address family (EINVAL, without a reason): the messages could not carry such connections.";
     DENIED_AND_ALLOWED = "E0381": "`deny` wins over `allow`: what is allowed and lies within a denied network as a whole is never let in.";
     EDGE_CHECK_PLACE = "E0509": "A check of kind `edge` makes the director ask a real server's edge; it has no meaning for upstreams and tracked checks.";
-    EXEC_OFF = "E0510": "A program as a check runs with the daemon's rights for every target, so it must be allowed explicitly.";
-    CHECK_NOT_CARRIED_OUT = "E0511": "The format knows this kind of check, the daemons of this version do not. It is refused, because a server must not be believed to be watched when it is not.";
+    EXEC_OFF = "E0510": "A program as a check is started for every target, again and again, so it must be allowed explicitly. It runs as `[director] exec_user`.";
+    EXEC_PLACE = "E0512": "Edge faces the internet. It has no right to start programs, so that nobody who takes it over has one either.";
+    BAD_DNS_NAME = "E0513": "A host name is made of labels of at most 63 letters, digits, `-` and `_`, 253 characters in all (RFC 1035 section 2.3.4).";
+    BAD_HEX = "E0514": "Bytes are written as pairs of hexadecimal digits.";
+    CA_UNUSED = "E0515": "Without verification every certificate is accepted, so that a CA file would be ignored.";
+    EXEC_ROOT = "E0516": "A program that runs as a check must not be able to do more than it needs: it never runs as root.";
     BIND_CLASH = "E0414": "Two sockets of one node cannot have the same address and port. \":80\" holds port 80 of every address.";
     READINESS_UNATTACHED = "E0415": "Edge binds its readiness endpoint on the node's addresses of that network; a node without one could never be ready.";
     HOST_TWICE = "E0416": "On one listener a host belongs to one site; with two, the second would never be asked.";
@@ -166,5 +170,6 @@ codes! {
     ALL_SERVERS_DRAINED = "W0405": "A weight of 0 takes no requests; an upstream whose servers all have it serves none.";
     UNUSED_CHECK = "W0501": "Nothing refers to the check. Perhaps a name was changed in one place only.";
     TIMEOUT_OVER_INTERVAL = "W0502": "A check that is still waiting when the next one is due delays it: with a silent target the time to detection is `fall` times the timeout, not `fall` times the interval.";
+    UDP_WITHOUT_ANSWER = "W0503": "A UDP service that gets a datagram and says nothing cannot be told from a host that is gone: the check fails only where the host itself refuses by ICMP port unreachable.";
     NOT_CARRIED_OUT = "W0901": "The format has this setting and its value is checked, but the daemons of this version do not act on it.";
 }

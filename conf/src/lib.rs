@@ -13,6 +13,7 @@ mod decode;
 mod diff;
 mod load;
 pub mod moment;
+pub mod pattern;
 pub mod platform;
 pub mod problem;
 mod problems;

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-pub use check::{Check, CheckKind, InitialState, StatusRange};
+pub use check::{Check, CheckBody, CheckKind, CheckTls, InitialState, StatusRange};
 pub use layer4::{
     ConnectionSync, Forward, LimitPer, Matching, NewConnections, OnFailure, Persistence, PortSpec,
     Protocol, RealServer, Scheduler, ServicePolicy, Tunnel, TunnelChecksum, VirtualService,

@@ -5,6 +5,7 @@
 
 mod access;
 mod carried;
+mod check;
 mod edge;
 mod failover;
 mod layer4;
@@ -39,6 +40,7 @@ pub(crate) fn judge<'a>(platform: &Platform, resolver: &mut Resolver<'a>) {
     judge.sync();
     judge.peers();
     judge.layer7();
+    judge.checks();
     judge.carried();
     judge.unused();
 }

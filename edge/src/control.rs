@@ -181,7 +181,7 @@ impl EdgeControl {
                 "server": member.server,
                 "address": member.address,
                 "state": state,
-                "reason": probed.map(|status| status.reason.clone()),
+                "reason": probed.map(|status| &*status.reason),
                 "since_ms": probed.map(|status| now.since(status.since).as_millis()),
                 "weight": member.weight,
                 "file_weight": member.file_weight,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::Place;
+use crate::pattern::Pattern;
 use crate::unit::{Interval, Percent};
 
 /// A health check with all its defaults filled in.
@@ -48,7 +49,7 @@ pub enum CheckKind {
     /// An HTTP/1.1 request is answered with an accepted status (and body).
     Http {
         /// `https` instead of `http`.
-        tls: bool,
+        tls: Option<CheckTls>,
         /// The request method. Default `GET`.
         method: String,
         /// The request target, begins with `/`. Default `/`.
@@ -57,48 +58,78 @@ pub enum CheckKind {
         host: Option<String>,
         /// Accepted status codes; default 200-399.
         status: Vec<StatusRange>,
-        /// Text that the first 64 KiB of the body must contain.
-        body: Option<String>,
+        /// What the first 64 KiB of the body must hold.
+        body: CheckBody,
         /// Further request headers, in the file's order.
         headers: Vec<(String, String)>,
-        /// Name sent by SNI and verified, for `tls`.
-        server_name: Option<String>,
     },
     /// Edge's own readiness endpoint (`[edge] readiness`): ready, draining, not ready, and a percentage of the weight.
     Edge,
     /// A TLS handshake with a certificate that is valid for the given time.
-    Tls {
-        /// Name sent by SNI and verified.
-        server_name: String,
-        /// The certificate must live at least this long.
-        min_validity: Interval,
-    },
-    /// A DNS query over UDP is answered.
+    Tls(CheckTls),
+    /// A DNS query over UDP, and over TCP if the answer is truncated, is answered.
     Dns {
         /// The name asked for.
         name: String,
         /// The record type, such as `SOA`.
         record: String,
+        /// Accepted response codes (RFC 1035 section 4.1.1). Default 0.
+        rcode: Vec<u8>,
+        /// A record of the answer, as zone files write it.
+        answer: Option<String>,
     },
     /// A UDP datagram is not answered by ICMP unreachable, or is answered as expected.
     Udp {
         /// Payload to send.
-        payload: String,
-        /// Expected prefix of the answer.
-        expect: Option<String>,
+        payload: Vec<u8>,
+        /// Expected prefix of the answer; `None`: no answer is needed.
+        expect: Option<Vec<u8>>,
     },
     /// An ICMP echo request is answered.
     Icmp,
-    /// An SMTP greeting and HELO are accepted.
+    /// An SMTP greeting and EHLO, or HELO, are accepted.
     Smtp {
-        /// The name sent with HELO.
+        /// The name sent with EHLO and HELO.
         helo: String,
     },
     /// A program exits with 0. Off unless `[director] allow_exec` is set.
     Exec {
-        /// Program and arguments.
+        /// Program, an absolute path, and arguments.
         command: Vec<String>,
+        /// The user that it runs as: `[director] exec_user`.
+        user: String,
     },
+}
+
+/// How the certificate of a checked server is judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckTls {
+    /// Name sent by SNI and verified; always given where the certificate is verified.
+    pub server_name: Option<String>,
+    /// PEM certificates to trust instead of the system's: an absolute path.
+    pub ca_file: Option<String>,
+    /// Whether chain and name are verified. Default true.
+    pub verify: bool,
+    /// The certificate must live at least this long.
+    pub min_validity: Interval,
+}
+
+/// What the body of an HTTP answer must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct CheckBody {
+    /// Text that it must contain.
+    pub contains: Option<String>,
+    /// A regular expression that must match.
+    pub matches: Option<Pattern>,
+    /// A regular expression that must not match.
+    pub excludes: Option<Pattern>,
+}
+
+impl CheckBody {
+    /// Whether the body matters at all.
+    pub fn is_any(&self) -> bool {
+        self.contains.is_none() && self.matches.is_none() && self.excludes.is_none()
+    }
 }
 
 impl CheckKind {
@@ -114,10 +145,10 @@ impl CheckKind {
     pub fn word(&self) -> &'static str {
         match self {
             CheckKind::Tcp => "tcp",
-            CheckKind::Http { tls: false, .. } => "http",
-            CheckKind::Http { tls: true, .. } => "https",
+            CheckKind::Http { tls: None, .. } => "http",
+            CheckKind::Http { tls: Some(_), .. } => "https",
             CheckKind::Edge => "edge",
-            CheckKind::Tls { .. } => "tls",
+            CheckKind::Tls(_) => "tls",
             CheckKind::Dns { .. } => "dns",
             CheckKind::Udp { .. } => "udp",
             CheckKind::Icmp => "icmp",

@@ -104,6 +104,8 @@ pub struct DirectorSettings {
     pub on_stop: StopPolicy,
     /// Whether `exec` checks may run.
     pub allow_exec: bool,
+    /// The user that their programs run as. Default `nobody`.
+    pub exec_user: String,
     /// First firewall mark that is ours. Default 0x10000.
     pub mark_base: u32,
     /// How long the kernel keeps connections that say nothing.

@@ -33,6 +33,48 @@ words! {
 }
 
 words! {
+    /// A type of DNS records.
+    Record {
+        /// An IPv4 address.
+        A = "A",
+        /// An IPv6 address.
+        Aaaa = "AAAA",
+        /// The name's canonical name.
+        Cname = "CNAME",
+        /// A mail exchanger.
+        Mx = "MX",
+        /// A name server.
+        Ns = "NS",
+        /// A pointer to a name.
+        Ptr = "PTR",
+        /// The start of a zone.
+        Soa = "SOA",
+        /// A service's host and port.
+        Srv = "SRV",
+        /// Text.
+        Txt = "TXT",
+    }
+}
+
+words! {
+    /// A DNS response code.
+    Rcode {
+        /// 0: no error.
+        NoError = "NOERROR",
+        /// 1: the server did not understand the query.
+        FormErr = "FORMERR",
+        /// 2: the server failed.
+        ServFail = "SERVFAIL",
+        /// 3: the name does not exist.
+        NxDomain = "NXDOMAIN",
+        /// 4: the kind of query is not supported.
+        NotImp = "NOTIMP",
+        /// 5: the server refuses.
+        Refused = "REFUSED",
+    }
+}
+
+words! {
     /// What is believed before the first result.
     Initial {
         /// No traffic until the first success.
@@ -80,23 +122,39 @@ table! {
             status: Vec<At<Status>>,
             /// http, https: text that the answer's first 64 KiB must contain.
             body: String,
+            /// http, https: a regular expression that must match within the answer's first 64 KiB.
+            body_regex: String,
+            /// http, https: a regular expression that must not match within the answer's first 64 KiB.
+            body_not_regex: String,
             /// http, https: further request headers.
             headers: BTreeMap<String, At<String>>,
             /// https, tls: the name sent by SNI and verified.
             server_name: String,
-            /// tls: the certificate must live at least this long. Default 0s.
+            /// https, tls: an absolute path of PEM certificates to trust instead of the system's.
+            ca_file: String,
+            /// https, tls: whether chain and name of the certificate are verified. Default true.
+            verify: bool,
+            /// https, tls: the certificate must live at least this long. Default 0s.
             min_validity: Interval,
             /// dns: the name asked for. Default `.`
             name: String,
             /// dns: the record type. Default SOA.
-            record: String,
-            /// udp: what is sent.
+            record: Record,
+            /// dns: accepted response codes. Default NOERROR.
+            rcode: Vec<At<Rcode>>,
+            /// dns: a record that the answer must hold, as zone files write it, such as "10.0.0.1" or "10 mail.shop.example.".
+            answer: String,
+            /// udp: what is sent, as text. Default nothing.
             payload: String,
-            /// udp: how the answer must begin.
+            /// udp: the same as hexadecimal digits.
+            payload_hex: String,
+            /// udp: how the answer must begin, as text; "": any answer. Default: none is needed.
             expect: String,
-            /// smtp: the name sent with HELO. Default localhost.
+            /// udp: the same as hexadecimal digits.
+            expect_hex: String,
+            /// smtp: the name sent with EHLO and HELO. Default localhost.
             helo: String,
-            /// exec: program and arguments.
+            /// exec: an absolute path of a program, and its arguments.
             command: Vec<At<String>>,
         }
     }

@@ -197,6 +197,8 @@ table! {
             on_stop: OnStop,
             /// Whether exec checks may run. Default false.
             allow_exec: bool,
+            /// The user that programs of exec checks run as, by name or number; never root. Default nobody.
+            exec_user: String,
             /// First firewall mark that is ours. Default 65536 (0x10000).
             mark_base: WholeNumber<1, 4_294_901_760>,
             /// How long the kernel keeps connections that say nothing.

@@ -1,11 +1,13 @@
-//! CORE: health checks: defaults, and which option belongs to which kind.
+//! CORE: health checks: defaults, and which option belongs to which kind. What a kind asks is resolved in [`mod@kind`].
+
+mod kind;
 
 use std::net::IpAddr;
 
 use super::{Resolver, given};
 use crate::codes;
 use crate::decode::At;
-use crate::platform::{Check, CheckKind, InitialState, StatusRange};
+use crate::platform::{Check, InitialState};
 use crate::problems::{Tiers, quoted};
 use crate::raw::check::{Check as RawCheck, CheckRef, Initial, Kind};
 use crate::source::Span;
@@ -17,12 +19,6 @@ const DEFAULT_RISE: u32 = 2;
 const DEFAULT_FALL: u32 = 3;
 /// So that a thousand checks do not fall into step.
 const DEFAULT_JITTER: u64 = 10;
-/// 3xx counts as healthy, as nginx and HAProxy have it.
-const DEFAULT_STATUS: StatusRange = StatusRange {
-    first: 200,
-    last: 399,
-};
-
 impl Resolver<'_> {
     pub(super) fn named_checks(&mut self) {
         let raw = self.raw;
@@ -177,137 +173,6 @@ impl Resolver<'_> {
         }
     }
 
-    fn kind(
-        &mut self,
-        raw: &RawCheck,
-        kind: &At<Kind>,
-        key: &str,
-        tiers: Tiers,
-    ) -> Option<CheckKind> {
-        Some(match kind.value {
-            Kind::Tcp => CheckKind::Tcp,
-            Kind::Edge => CheckKind::Edge,
-            Kind::Icmp => CheckKind::Icmp,
-            Kind::Http | Kind::Https => self.http(raw, kind.value == Kind::Https, key, tiers),
-            Kind::Tls => CheckKind::Tls {
-                server_name: self.wanted(&raw.server_name, raw.span, key, "server_name", tiers)?,
-                min_validity: given(&raw.min_validity).unwrap_or(Interval::from_secs(0)),
-            },
-            Kind::Dns => CheckKind::Dns {
-                name: raw
-                    .name
-                    .as_deref()
-                    .cloned()
-                    .unwrap_or_else(|| ".".to_owned()),
-                record: raw
-                    .record
-                    .as_deref()
-                    .cloned()
-                    .unwrap_or_else(|| "SOA".to_owned()),
-            },
-            Kind::Udp => CheckKind::Udp {
-                payload: raw.payload.as_deref().cloned().unwrap_or_default(),
-                expect: raw.expect.as_deref().cloned(),
-            },
-            Kind::Smtp => CheckKind::Smtp {
-                helo: raw
-                    .helo
-                    .as_deref()
-                    .cloned()
-                    .unwrap_or_else(|| "localhost".to_owned()),
-            },
-            Kind::Exec => CheckKind::Exec {
-                command: self.command(raw, key, tiers)?,
-            },
-        })
-    }
-
-    fn http(&mut self, raw: &RawCheck, tls: bool, key: &str, tiers: Tiers) -> CheckKind {
-        let path = raw
-            .path
-            .as_deref()
-            .cloned()
-            .unwrap_or_else(|| "/".to_owned());
-        if let Some(written) = raw
-            .path
-            .as_ref()
-            .filter(|path| !path.starts_with('/') || path.contains([' ', '\r', '\n']))
-        {
-            self.report(
-                codes::BAD_PATH,
-                tiers,
-                written.span,
-                format!("{key}.path"),
-                format!("`{}` is not a path that can be requested", written.value),
-            )
-            .help("a path begins with `/` and has no spaces");
-        }
-        for (name, value) in raw.headers.iter().flat_map(|headers| &headers.value) {
-            self.header(name, value, &format!("{key}.headers"), tiers);
-        }
-        if let Some(method) = raw
-            .method
-            .as_ref()
-            .filter(|method| method.is_empty() || !method.chars().all(|c| c.is_ascii_uppercase()))
-        {
-            self.report(
-                codes::BAD_METHOD,
-                tiers,
-                method.span,
-                format!("{key}.method"),
-                format!("`{}` is not a request method", method.value),
-            )
-            .help("methods are written in capitals: GET, HEAD, OPTIONS");
-        }
-        if tls {
-            self.wanted(&raw.server_name, raw.span, key, "server_name", tiers);
-        }
-        let status: Vec<StatusRange> = raw
-            .status
-            .iter()
-            .flat_map(|status| &status.value)
-            .map(|status| StatusRange {
-                first: status.first,
-                last: status.last,
-            })
-            .collect();
-        let mut headers: Vec<(&String, &At<String>)> = raw
-            .headers
-            .iter()
-            .flat_map(|headers| &headers.value)
-            .collect();
-        headers.sort_by_key(|(_, value)| value.span.start);
-        CheckKind::Http {
-            tls,
-            method: raw
-                .method
-                .as_deref()
-                .cloned()
-                .unwrap_or_else(|| "GET".to_owned()),
-            path,
-            host: raw.host.as_deref().cloned(),
-            status: if status.is_empty() {
-                vec![DEFAULT_STATUS]
-            } else {
-                status
-            },
-            body: raw.body.as_deref().cloned(),
-            headers: headers
-                .into_iter()
-                .map(|(name, value)| (name.clone(), value.value.clone()))
-                .collect(),
-            server_name: raw.server_name.as_deref().cloned(),
-        }
-    }
-
-    fn command(&mut self, raw: &RawCheck, key: &str, tiers: Tiers) -> Option<Vec<String>> {
-        let Some(command) = raw.command.as_ref().filter(|command| !command.is_empty()) else {
-            self.option_missing(raw.span, key, "command", tiers);
-            return None;
-        };
-        Some(command.iter().map(|word| word.value.clone()).collect())
-    }
-
     fn wanted(
         &mut self,
         value: &Option<At<String>>,
@@ -339,19 +204,27 @@ impl Resolver<'_> {
         fn span<T>(field: &Option<At<T>>) -> Option<Span> {
             field.as_ref().map(|field| field.span)
         }
-        let options: [(&str, Option<Span>, &[Kind]); 14] = [
+        let options: &[(&str, Option<Span>, &[Kind])] = &[
             ("method", span(&raw.method), &[Http, Https]),
             ("path", span(&raw.path), &[Http, Https]),
             ("host", span(&raw.host), &[Http, Https]),
             ("status", span(&raw.status), &[Http, Https]),
             ("body", span(&raw.body), &[Http, Https]),
             ("headers", span(&raw.headers), &[Http, Https]),
+            ("body_regex", span(&raw.body_regex), &[Http, Https]),
+            ("body_not_regex", span(&raw.body_not_regex), &[Http, Https]),
             ("server_name", span(&raw.server_name), &[Https, Tls]),
-            ("min_validity", span(&raw.min_validity), &[Tls]),
+            ("ca_file", span(&raw.ca_file), &[Https, Tls]),
+            ("verify", span(&raw.verify), &[Https, Tls]),
+            ("min_validity", span(&raw.min_validity), &[Https, Tls]),
             ("name", span(&raw.name), &[Dns]),
             ("record", span(&raw.record), &[Dns]),
+            ("rcode", span(&raw.rcode), &[Dns]),
+            ("answer", span(&raw.answer), &[Dns]),
             ("payload", span(&raw.payload), &[Udp]),
+            ("payload_hex", span(&raw.payload_hex), &[Udp]),
             ("expect", span(&raw.expect), &[Udp]),
+            ("expect_hex", span(&raw.expect_hex), &[Udp]),
             ("helo", span(&raw.helo), &[Smtp]),
             ("command", span(&raw.command), &[Exec]),
         ];

@@ -23,6 +23,8 @@ const DEFAULT_TARGET_SIZE: Bytes = Bytes::kib(8);
 const DEFAULT_KEEPALIVE_TIMEOUT: Interval = Interval::from_secs(75);
 const DEFAULT_BODY_TIMEOUT: Interval = Interval::from_secs(60);
 const DEFAULT_RECONCILE: Interval = Interval::from_secs(5);
+/// Owns nothing, on every distribution.
+const DEFAULT_EXEC_USER: &str = "nobody";
 const DEFAULT_MARK_BASE: u32 = 0x10000;
 const DEFAULT_REALTIME: u8 = 50;
 
@@ -128,6 +130,20 @@ impl Resolver<'_> {
             )
             .help("the usual time is 5s");
         }
+        if let Some(user) = director
+            .exec_user
+            .as_ref()
+            .filter(|user| matches!(user.as_str(), "root" | "0" | ""))
+        {
+            self.report(
+                codes::EXEC_ROOT,
+                Tiers::LAYER4,
+                user.span,
+                "director.exec_user",
+                format!("programs of checks must not run as `{}`", user.value),
+            )
+            .help("name a user without rights, made for this; the default is `nobody`");
+        }
         let peers = self.peers(director.peers.as_ref());
         DirectorSettings {
             reconcile_interval: given(&director.reconcile_interval).unwrap_or(DEFAULT_RECONCILE),
@@ -137,6 +153,7 @@ impl Resolver<'_> {
                 Some(raw::OnStop::Keep) | None => StopPolicy::Keep,
             },
             allow_exec: given(&director.allow_exec).unwrap_or(false),
+            exec_user: self.exec_user(),
             mark_base: given(&director.mark_base).map_or(DEFAULT_MARK_BASE, |mark| mark.narrow()),
             timeouts: self.connection_timeouts(director.timeouts.as_ref()),
             peers,
@@ -159,6 +176,14 @@ impl Resolver<'_> {
                 network: network.value.clone(),
                 port: given(&raw.port).map_or(DEFAULT_PEERS_PORT, |port| port.narrow()),
             })
+    }
+
+    /// The user that programs of checks run as.
+    pub(super) fn exec_user(&self) -> String {
+        let director = self.raw.director.as_deref();
+        director
+            .and_then(|director| director.exec_user.as_deref().cloned())
+            .unwrap_or_else(|| DEFAULT_EXEC_USER.to_owned())
     }
 
     pub(super) fn vrrpd(&mut self) -> VrrpdSettings {

@@ -157,14 +157,7 @@ impl Resolver<'_> {
             }
             (None, None, Some(pattern)) => {
                 if let Err(error) = regex::Regex::new(pattern) {
-                    // The crate's text is several lines with the pattern and a mark; its last line says what is wrong.
-                    let reason = error.to_string();
-                    let reason = reason
-                        .lines()
-                        .last()
-                        .unwrap_or_default()
-                        .trim_start_matches("error: ")
-                        .to_owned();
+                    let reason = crate::pattern::reason(&error);
                     self.report(
                         codes::BAD_REGEX,
                         Tiers::LAYER7,

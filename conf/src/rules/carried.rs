@@ -1,20 +1,9 @@
-//! CORE: what the file format has and this version of the daemons does not carry out yet: two tables, and nothing else knows of it.
-//!
-//! A setting that is read and not carried out is a warning. A check is an error: nobody must believe that a server is watched.
+//! CORE: what the file format has and this version of the daemons does not carry out yet: one table, and nothing else knows of it.
 
 use super::Judge;
 use crate::codes;
-use crate::platform::{Check, CheckKind};
 use crate::problems::Tiers;
 use crate::source::Span;
-
-/// Kinds of checks that are carried out.
-fn carried_out(kind: &CheckKind) -> bool {
-    matches!(
-        kind,
-        CheckKind::Tcp | CheckKind::Http { .. } | CheckKind::Edge
-    )
-}
 
 /// Finds where a setting is used.
 type Find = fn(&Judge<'_, '_>) -> Vec<Span>;
@@ -95,95 +84,6 @@ impl Judge<'_, '_> {
                     *what,
                     format!("{what} is read and checked, but this version does not carry it out"),
                 );
-            }
-        }
-        self.checks();
-    }
-
-    fn checks(&mut self) {
-        let platform = self.platform;
-        let raw = self.raw;
-        let services = platform.virtual_services.values().map(|service| {
-            let at = raw
-                .virtual_service
-                .as_ref()
-                .and_then(|services| services.0.get(&service.name)?.raw.check.as_ref());
-            (
-                &service.check,
-                Tiers::LAYER4,
-                at.map(|at| at.span),
-                format!("virtual_service.{}.check", service.name),
-            )
-        });
-        let upstreams = platform.upstreams.values().filter_map(|upstream| {
-            let at = raw
-                .upstream
-                .as_ref()
-                .and_then(|upstreams| upstreams.0.get(&upstream.name)?.raw.check.as_ref());
-            Some((
-                upstream.check.as_ref()?,
-                Tiers::LAYER7,
-                at.map(|at| at.span),
-                format!("upstream.{}.check", upstream.name),
-            ))
-        });
-        let tracks = platform.vips.values().flat_map(|vip| {
-            let written = raw
-                .vip
-                .as_ref()
-                .and_then(|vips| vips.0.get(&vip.name)?.raw.vrrp.as_ref()?.track.as_ref());
-            vip.vrrp
-                .track
-                .iter()
-                .enumerate()
-                .map(move |(index, track)| {
-                    let at = written.and_then(|tracks| tracks.value.get(index)?.check.as_ref());
-                    (
-                        &track.check,
-                        Tiers::FAILOVER,
-                        at.map(|at| at.span),
-                        format!("vip.{}.vrrp.track[{index}].check", vip.name),
-                    )
-                })
-        });
-        let all: Vec<(&Check, Tiers, Option<Span>, String)> =
-            services.chain(upstreams).chain(tracks).collect();
-        for (check, tiers, span, key) in all {
-            let span = span.unwrap_or_default();
-            if tiers != Tiers::LAYER4 && check.kind == CheckKind::Edge {
-                self.report(
-                    codes::EDGE_CHECK_PLACE,
-                    tiers,
-                    span,
-                    key,
-                    "a check of kind `edge` is for the real servers of virtual services",
-                )
-                .help("use kind `tcp` or `http` here");
-                continue;
-            }
-            if matches!(check.kind, CheckKind::Exec { .. }) && !platform.director.allow_exec {
-                self.report(
-                    codes::EXEC_OFF,
-                    tiers,
-                    span,
-                    key.clone(),
-                    "programs as checks are switched off",
-                )
-                .help("set `allow_exec = true` in `[director]` if a program must run as a check");
-            }
-            if !carried_out(&check.kind) {
-                self.report(
-                    codes::CHECK_NOT_CARRIED_OUT,
-                    tiers,
-                    span,
-                    key,
-                    format!(
-                        "this version does not carry out checks of kind `{}`",
-                        check.kind.word()
-                    ),
-                )
-                .label("nothing would be checked")
-                .help("use kind `tcp`, `http`, `https` or `edge`");
             }
         }
     }

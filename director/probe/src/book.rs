@@ -3,12 +3,14 @@
 //! Targets come and go with the platform, results come from engines, changes go to the daemon. Driven by the prober's one task.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use conf::Moment;
+use conf::platform::CheckKind;
 
-use crate::engine::{Answer, supported};
-use crate::schedule::{Pace, Schedule, Slot};
+use crate::engine::Answer;
+use crate::schedule::{Lane, Load, Pace, Schedule, Slot};
 use crate::verdict::{Effect, Policy, Verdict};
 use crate::{Change, Health, Status, Target, TargetKey};
 
@@ -16,15 +18,14 @@ use crate::{Change, Health, Status, Target, TargetKey};
 #[derive(Debug)]
 pub(crate) struct Book {
     schedule: Schedule,
-    entries: BTreeMap<TargetKey, Entry>,
-    keys: BTreeMap<Slot, TargetKey>,
+    entries: BTreeMap<Slot, Entry>,
+    slots: BTreeMap<TargetKey, Slot>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    key: TargetKey,
     target: Target,
-    /// `None`: there is no engine for it.
-    slot: Option<Slot>,
     verdict: Verdict,
     status: Status,
 }
@@ -34,7 +35,7 @@ impl Book {
         Book {
             schedule,
             entries: BTreeMap::new(),
-            keys: BTreeMap::new(),
+            slots: BTreeMap::new(),
         }
     }
 
@@ -45,46 +46,61 @@ impl Book {
             .into_iter()
             .map(|target| (target.key(), target))
             .collect();
-        let new: Vec<(TargetKey, Entry)> = wanted
+        let keys: BTreeSet<TargetKey> = wanted.keys().cloned().collect();
+        let new: Vec<(TargetKey, Target)> = wanted
+            .into_iter()
+            .filter(|(key, _)| !self.slots.contains_key(key))
+            .collect();
+        let new: Vec<Entry> = {
+            let known = self.known(!new.is_empty());
+            new.into_iter()
+                .map(|(key, target)| begin(key, target, &known, now))
+                .collect()
+        };
+        let gone: Vec<(TargetKey, Slot)> = self
+            .slots
             .iter()
-            .filter(|(key, _)| !self.entries.contains_key(key))
-            .map(|(key, target)| (key.clone(), self.begin(target, now)))
+            .filter(|(key, _)| !keys.contains(*key))
+            .map(|(key, slot)| (key.clone(), *slot))
             .collect();
-        let gone: Vec<TargetKey> = self
-            .entries
-            .keys()
-            .filter(|key| !wanted.contains_key(key))
-            .cloned()
-            .collect();
-        for key in gone {
-            if let Some(slot) = self.entries.remove(&key).and_then(|entry| entry.slot) {
-                self.schedule.remove(slot);
-                self.keys.remove(&slot);
+        for (key, slot) in gone {
+            self.slots.remove(&key);
+            self.entries.remove(&slot);
+            self.schedule.remove(slot);
+        }
+        for entry in new {
+            let check = &entry.target.check;
+            let pace = Pace {
+                interval: check.interval.as_duration(),
+                jitter: check.jitter,
+                lane: match check.kind {
+                    CheckKind::Exec { .. } => Lane::Programs,
+                    _ => Lane::Sockets,
+                },
+            };
+            let slot = self.schedule.insert(pace, now);
+            self.slots.insert(entry.key.clone(), slot);
+            self.entries.insert(slot, entry);
+        }
+        keys
+    }
+
+    /// The entries with a verdict, by where they are; of several at one place all.
+    fn known(&self, needed: bool) -> BTreeMap<Place, Vec<&Entry>> {
+        let mut known: BTreeMap<Place, Vec<&Entry>> = BTreeMap::new();
+        for entry in self.entries.values().filter(|_| needed) {
+            if entry.status.checked.is_some() {
+                known.entry(entry.target.place()).or_default().push(entry);
             }
         }
-        for (key, mut entry) in new {
-            if supported(&entry.target.check.kind) {
-                let check = &entry.target.check;
-                let slot = self.schedule.insert(
-                    Pace {
-                        interval: check.interval.as_duration(),
-                        jitter: check.jitter,
-                    },
-                    now,
-                );
-                entry.slot = Some(slot);
-                self.keys.insert(slot, key.clone());
-            }
-            self.entries.insert(key, entry);
-        }
-        wanted.into_keys().collect()
+        known
     }
 
     /// The next target to check now.
     pub(crate) fn poll_action(&mut self, now: Moment) -> Option<(Slot, Target)> {
         loop {
             let slot = self.schedule.poll_action(now)?;
-            if let Some(entry) = self.keys.get(&slot).and_then(|key| self.entries.get(key)) {
+            if let Some(entry) = self.entries.get(&slot) {
                 return Some((slot, entry.target.clone()));
             }
             // Cannot be: a target leaves schedule and book together. Its place must not stay taken if it is.
@@ -105,11 +121,7 @@ impl Book {
         latency: Duration,
         now: Moment,
     ) -> Option<Change> {
-        let Some((key, entry)) = self
-            .keys
-            .get(&slot)
-            .and_then(|key| Some((key, self.entries.get_mut(key)?)))
-        else {
+        let Some(entry) = self.entries.get_mut(&slot) else {
             // The target is gone; its check counted against the limit until now.
             self.schedule.handle_done(slot, None, now);
             return None;
@@ -135,82 +147,85 @@ impl Book {
         status.checked = Some(now);
         status.latency = Some(latency);
         status.checks.0 = status.checks.0.saturating_add(1);
-        match result {
+        let reason = match result {
             Ok(answer) => {
-                status.reason = answer.reason;
                 status.draining = answer.draining;
                 status.weight_percent = answer.weight_percent;
+                status.certificate_expires = answer.certificate_expires;
+                answer.reason
             }
             Err(reason) => {
-                status.reason = reason;
                 status.checks.1 = status.checks.1.saturating_add(1);
                 if status.health == Health::Down {
                     status.draining = false;
                     status.weight_percent = 100;
                 }
+                reason
             }
+        };
+        // Mostly the same as before: copies of the status share it.
+        if *status.reason != *reason {
+            status.reason = reason.into();
         }
         let changed = before != (status.health, status.draining, status.weight_percent);
         changed.then(|| Change {
-            key: key.clone(),
+            key: entry.key.clone(),
             status: status.clone(),
         })
     }
 
     /// The status of every target.
     pub(crate) fn statuses(&self) -> BTreeMap<TargetKey, Status> {
-        self.entries
+        self.slots
             .iter()
-            .map(|(key, entry)| (key.clone(), entry.status.clone()))
+            .filter_map(|(key, slot)| Some((key.clone(), self.entries.get(slot)?.status.clone())))
             .collect()
     }
 
-    /// A new target's entry, with what is known of its address.
-    fn begin(&self, target: &Target, now: Moment) -> Entry {
-        let known = self
-            .entries
-            .values()
-            .filter(|entry| {
-                entry.target.place() == target.place() && entry.status.checked.is_some()
-            })
-            .max_by_key(|entry| entry.target.question() == target.question());
-        let (verdict, mut status) = match known {
-            Some(entry) => (
-                Verdict::known(entry.status.health),
-                Status {
-                    checks: (0, 0),
-                    checked: None,
-                    latency: None,
-                    ..entry.status.clone()
-                },
-            ),
-            None => {
-                let verdict = Verdict::new(target.check.initial);
-                let status = Status {
-                    health: verdict.health(),
-                    since: now,
-                    reason: "not checked yet".to_owned(),
-                    checked: None,
-                    latency: None,
-                    draining: false,
-                    weight_percent: 100,
-                    checks: (0, 0),
-                };
-                (verdict, status)
-            }
-        };
-        if !supported(&target.check.kind) {
-            status.reason = format!(
-                "checks of kind `{}` are not carried out by this version",
-                target.check.kind.word()
-            );
+    /// How busy the schedule is.
+    pub(crate) fn load(&self, now: Moment) -> Load {
+        self.schedule.load(now)
+    }
+}
+
+/// Where a check ends up.
+type Place = (SocketAddr, Option<u32>);
+
+/// A new target's entry, with what is known of its address; best by the same question.
+fn begin(
+    key: TargetKey,
+    target: Target,
+    known: &BTreeMap<Place, Vec<&Entry>>,
+    now: Moment,
+) -> Entry {
+    let of_place = known.get(&target.place()).map_or(&[][..], Vec::as_slice);
+    let question = match of_place {
+        [] | [_] => None,
+        _ => Some(target.question()),
+    };
+    let known = of_place
+        .iter()
+        .max_by_key(|entry| question.as_ref() == Some(&entry.target.question()));
+    let (verdict, status) = match known {
+        Some(entry) => (
+            Verdict::known(entry.status.health),
+            Status {
+                checks: (0, 0),
+                checked: None,
+                latency: None,
+                ..entry.status.clone()
+            },
+        ),
+        None => {
+            let verdict = Verdict::new(target.check.initial);
+            (verdict, Status::unchecked(verdict.health(), now))
         }
-        Entry {
-            target: target.clone(),
-            slot: None,
-            verdict,
-            status,
-        }
+    };
+    Entry {
+        key,
+        target,
+        verdict,
+        status,
     }
 }
 

@@ -1,12 +1,19 @@
 //! SHELL: what a check asks, and how its answer is judged.
 //!
 //! An [`Engine`] carries out one check; its timeout covers everything from the connect to the judged answer. [`Engines`] chooses the engine by
-//! the check's kind. Kinds without an engine are told apart by [`supported`], so that a daemon can say so rather than call a server down.
+//! the check's kind; [`Memory`] is an engine without a network.
 
+mod datagram;
+mod dns;
 mod edge;
+mod exec;
 mod http;
+mod icmp;
+mod memory;
+mod smtp;
 mod tcp;
 mod tls;
+mod udp;
 
 use std::io;
 use std::time::Duration;
@@ -15,7 +22,11 @@ use async_trait::async_trait;
 use conf::platform::CheckKind;
 use tokio::time::Instant;
 
+pub use self::memory::Memory;
 use crate::Target;
+
+/// How much of what a target says is shown.
+const SHOWN_LIMIT: usize = 160;
 
 /// A check that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,15 +37,18 @@ pub struct Answer {
     pub draining: bool,
     /// The share of its weight that it wants, 1 to 100.
     pub weight_percent: u8,
+    /// When the certificate that it showed ends, in seconds since 1970.
+    pub certificate_expires: Option<i64>,
 }
 
 impl Answer {
     /// An answer that says nothing but "alive".
-    fn alive(reason: impl Into<String>) -> Answer {
+    pub fn alive(reason: impl Into<String>) -> Answer {
         Answer {
             reason: reason.into(),
             draining: false,
             weight_percent: 100,
+            certificate_expires: None,
         }
     }
 }
@@ -57,7 +71,7 @@ pub enum CheckError {
     /// The time is over.
     #[error("{phase}: timed out after {after:?}")]
     Timeout {
-        /// What was waited for: `connect`, `tls` or `answer`.
+        /// What was waited for, such as `connect`, `tls` or `answer`.
         phase: &'static str,
         /// The check's timeout.
         after: Duration,
@@ -72,8 +86,44 @@ pub enum CheckError {
     #[error("status {0}")]
     Status(u16),
     /// The status is accepted, the body is not.
-    #[error("status {0}, but the body does not contain the expected text")]
-    Body(u16),
+    #[error("status {code}, but the body {what}")]
+    Body {
+        /// The status.
+        code: u16,
+        /// What is wrong with the body.
+        what: String,
+    },
+    /// The certificate does not live long enough.
+    #[error("certificate: {0}")]
+    Certificate(String),
+    /// The CA file cannot be used.
+    #[error("CA file {file}: {error}")]
+    CaFile {
+        /// Its path.
+        file: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The host says by ICMP that nobody listens.
+    #[error("refused: nobody listens on the port")]
+    Refused,
+    /// The answer is none, or not as it should be.
+    #[error("answer: {0}")]
+    Answer(String),
+    /// The answer begins otherwise than expected.
+    #[error("answer: it begins with `{0}`")]
+    Unexpected(String),
+    /// The mail server says no, or something else.
+    #[error("smtp: {0}")]
+    Smtp(String),
+    /// The program says no, or was not run.
+    #[error("{0}")]
+    Exec(String),
+    /// Neither kind of socket for ICMP is allowed.
+    #[error(
+        "icmp: no right to send echo requests: allow the daemon's group in net.ipv4.ping_group_range, or give it CAP_NET_RAW"
+    )]
+    IcmpDenied,
     /// What should be an edge's report is none.
     #[error("answer: status {0} without a report of edge")]
     Report(u16),
@@ -83,12 +133,18 @@ pub enum CheckError {
     /// The check as configured makes no request (`conf` refuses it).
     #[error("this check cannot be sent: {0}")]
     Request(String),
-    /// There is no engine for this kind.
-    #[error("checks of kind `{0}` are not carried out by this version")]
-    Unsupported(&'static str),
+    /// An engine was asked for a check of another kind: a defect of ours.
+    #[error("a check of kind `{0}` came to the wrong engine")]
+    OtherKind(&'static str),
     /// The check did not come to an end by itself: a defect of ours.
     #[error("the check was cut short")]
     Aborted,
+}
+
+impl CheckError {
+    fn other_kind(target: &Target) -> CheckError {
+        CheckError::OtherKind(target.check.kind.word())
+    }
 }
 
 /// Carries out checks.
@@ -100,7 +156,9 @@ pub trait Engine: Send + Sync {
 
 /// The engines of this package, chosen by kind.
 #[derive(Debug, Default)]
-pub struct Engines;
+pub struct Engines {
+    trust: tls::Trust,
+}
 
 #[async_trait]
 impl Engine for Engines {
@@ -108,24 +166,31 @@ impl Engine for Engines {
         let deadline = Deadline::new(target.check.timeout.as_duration());
         match &target.check.kind {
             CheckKind::Tcp => tcp::check(target, deadline).await,
-            CheckKind::Http { .. } => http::check(target, deadline).await,
+            CheckKind::Http { .. } => http::check(&self.trust, target, deadline).await,
             CheckKind::Edge => edge::check(target, deadline).await,
-            kind @ (CheckKind::Tls { .. }
-            | CheckKind::Dns { .. }
-            | CheckKind::Udp { .. }
-            | CheckKind::Icmp
-            | CheckKind::Smtp { .. }
-            | CheckKind::Exec { .. }) => Err(CheckError::Unsupported(kind.word())),
+            CheckKind::Tls(_) => tls::check(&self.trust, target, deadline).await,
+            CheckKind::Dns { .. } => dns::check(target, deadline).await,
+            CheckKind::Udp { .. } => udp::check(target, deadline).await,
+            CheckKind::Icmp => icmp::check(target, deadline).await,
+            CheckKind::Smtp { .. } => smtp::check(target, deadline).await,
+            CheckKind::Exec { .. } => exec::check(target, deadline).await,
         }
     }
 }
 
-/// Whether this version carries out checks of this kind. A target of another kind is never checked: it keeps its initial verdict.
-pub fn supported(kind: &CheckKind) -> bool {
-    matches!(
-        kind,
-        CheckKind::Tcp | CheckKind::Http { .. } | CheckKind::Edge
-    )
+/// What a target said, fit for one line of a log: without control characters, and cut.
+fn shown(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let mut line: String = text
+        .trim()
+        .chars()
+        .take(SHOWN_LIMIT)
+        .map(|c| if c.is_control() { '.' } else { c })
+        .collect();
+    if line.len() < text.trim().len() {
+        line.push('…');
+    }
+    line
 }
 
 /// The end of a check, for each of its phases.

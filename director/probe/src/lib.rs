@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             targets                       due                       result
-//!  daemon ──set_targets──► prober ──► schedule ──► engine (tcp, http, edge) ──► verdict ──Change──► daemon
+//!  daemon ──set_targets──► prober ──► schedule ──► engine (tcp, http, …) ──► verdict ──Change──► daemon
 //! ```
 //!
 //! [`Prober`] is one task that holds every target; a check is a task only while it runs. What is decided is in the cores `verdict` and
@@ -17,13 +17,14 @@ pub mod schedule;
 mod target;
 pub mod verdict;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use conf::Moment;
 use serde::{Deserialize, Serialize};
 
-pub use engine::supported;
 pub use prober::{Prober, Settings};
+pub use schedule::Load;
 pub use target::{Target, TargetKey};
 
 /// The verdict on a target.
@@ -38,7 +39,7 @@ pub enum Health {
     Down,
 }
 
-/// What is known of a target.
+/// What is known of a target. Cheap to clone: thousands of them are copied in each round of a daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
     /// The verdict.
@@ -46,7 +47,7 @@ pub struct Status {
     /// When the verdict last changed.
     pub since: Moment,
     /// The last result in one sentence, such as `connect: connection refused` or `status 200`.
-    pub reason: String,
+    pub reason: Arc<str>,
     /// When the last check ended.
     pub checked: Option<Moment>,
     /// How long the last check took.
@@ -57,6 +58,25 @@ pub struct Status {
     pub weight_percent: u8,
     /// Checks made, and how many of them failed.
     pub checks: (u64, u64),
+    /// `tls` and `https` checks: when the certificate ends that was shown last, in seconds since 1970.
+    pub certificate_expires: Option<i64>,
+}
+
+impl Status {
+    /// The status of a target that has not been checked.
+    pub fn unchecked(health: Health, since: Moment) -> Status {
+        Status {
+            health,
+            since,
+            reason: "not checked yet".into(),
+            checked: None,
+            latency: None,
+            draining: false,
+            weight_percent: 100,
+            checks: (0, 0),
+            certificate_expires: None,
+        }
+    }
 }
 
 /// A verdict, drain or weight of a target changed.

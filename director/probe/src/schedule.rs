@@ -1,15 +1,24 @@
 //! CORE: which target is checked when.
 //!
-//! A new target is due at once. After its first check it gets a random place within its interval, so that targets that came together do not stay
-//! together; from then on it is due one interval after its last start, shortened by up to the jitter (never longer: detection within
-//! fall × interval is a promise). At most `limit` checks run at once; those beyond wait in the order in which they were due. A target is never
-//! checked twice at the same time. Driven by the prober.
+//! A new target is due at once; of many that come together each a moment after the one before, so that thousands do not start in one instant.
+//! After its first check it gets a random place within its interval, so that targets that came together do not stay together; from then on it
+//! is due one interval after its last start, shortened by up to the jitter (never longer: detection within fall × interval is a promise).
+//!
+//! Checks run in two lanes, each with a limit of its own: sockets, and programs, which cost far more. Those beyond the limit wait in the order
+//! in which they were due, and the [`Load`] says so. A target is never checked twice at the same time. Driven by the prober.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use conf::Moment;
 use conf::unit::Percent;
+
+/// Between the first checks of two targets that came together: ten thousand begin within a second.
+const SPREAD: Duration = Duration::from_micros(100);
+/// A check that starts later than this share of its interval is late.
+const LATE_SHARE: u32 = 10;
+/// How long the highest lateness is remembered, at least; at most twice as long.
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// How often a target is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,21 +27,72 @@ pub struct Pace {
     pub interval: Duration,
     /// Up to this share is taken off each interval.
     pub jitter: Percent,
+    /// What the check takes while it runs.
+    pub lane: Lane,
+}
+
+/// What a check takes while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// A socket or two.
+    Sockets,
+    /// A process.
+    Programs,
 }
 
 /// Identifies a target within one schedule; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(u64);
+pub struct Slot {
+    number: u64,
+    lane: Lane,
+}
+
+/// How busy a schedule is, and whether it keeps its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Targets.
+    pub targets: usize,
+    /// Checks that run now.
+    pub running: usize,
+    /// Checks that are due and wait for others to end.
+    pub waiting: usize,
+    /// Checks started.
+    pub started: u64,
+    /// Of these, the ones that started later than a tenth of their interval.
+    pub late: u64,
+    /// The highest lateness of the last minute or two.
+    pub lateness: Duration,
+}
 
 /// The targets in the order in which they are due.
 #[derive(Debug)]
 pub struct Schedule {
     random: fastrand::Rng,
+    sockets: Queue,
+    programs: Queue,
+    next_slot: u64,
+    /// When the next new target is due.
+    next_first: Moment,
+    entries: BTreeMap<Slot, Entry>,
+    watch: Watch,
+}
+
+/// The targets of one lane that wait.
+#[derive(Debug)]
+struct Queue {
     limit: usize,
     running: usize,
-    next_slot: u64,
-    entries: BTreeMap<Slot, Entry>,
     due: BTreeSet<(Moment, Slot)>,
+}
+
+/// What was late.
+#[derive(Debug, Default)]
+struct Watch {
+    started: u64,
+    late: u64,
+    since: Moment,
+    highest: Duration,
+    before: Duration,
 }
 
 #[derive(Debug)]
@@ -49,34 +109,37 @@ enum State {
 }
 
 impl Schedule {
-    /// An empty schedule that lets `limit` checks run at once. Equal seeds and inputs give equal schedules.
-    pub fn new(seed: u64, limit: usize) -> Schedule {
+    /// An empty schedule that lets so many checks with sockets, and so many programs, run at once. Equal seeds and inputs give equal schedules.
+    pub fn new(seed: u64, sockets: usize, programs: usize) -> Schedule {
         Schedule {
             random: fastrand::Rng::with_seed(seed),
-            limit: limit.max(1),
-            running: 0,
+            sockets: Queue::new(sockets),
+            programs: Queue::new(programs),
             next_slot: 0,
+            next_first: Moment::ZERO,
             entries: BTreeMap::new(),
-            due: BTreeSet::new(),
+            watch: Watch::default(),
         }
     }
 
-    /// Adds a target, due at once.
+    /// Adds a target, due at once, or right after others that came just now.
     pub fn insert(&mut self, pace: Pace, now: Moment) -> Slot {
-        let slot = Slot(self.next_slot);
+        let slot = Slot {
+            number: self.next_slot,
+            lane: pace.lane,
+        };
         self.next_slot = self.next_slot.saturating_add(1);
+        let until = self.next_first.max(now);
+        self.next_first = until + SPREAD;
         self.entries.insert(
             slot,
             Entry {
                 pace,
-                started: now,
-                state: State::Waiting {
-                    until: now,
-                    first: true,
-                },
+                started: until,
+                state: State::Waiting { until, first: true },
             },
         );
-        self.due.insert((now, slot));
+        self.queue(slot.lane).due.insert((until, slot));
         slot
     }
 
@@ -87,31 +150,32 @@ impl Schedule {
             ..
         }) = self.entries.remove(&slot)
         {
-            self.due.remove(&(until, slot));
+            self.queue(slot.lane).due.remove(&(until, slot));
         }
     }
 
     /// The next target to check now, if one is due and there is room.
     pub fn poll_action(&mut self, now: Moment) -> Option<Slot> {
-        if self.running >= self.limit {
-            return None;
-        }
-        let (until, slot) = *self.due.first()?;
-        if until > now {
-            return None;
-        }
-        self.due.pop_first();
+        let next = [&self.sockets, &self.programs]
+            .into_iter()
+            .filter_map(Queue::next);
+        let (until, slot) = next.min().filter(|(until, _)| *until <= now)?;
         let entry = self.entries.get_mut(&slot)?;
         let first = matches!(entry.state, State::Waiting { first: true, .. });
         entry.state = State::Running { first };
         entry.started = now;
-        self.running = self.running.saturating_add(1);
+        let interval = entry.pace.interval;
+        self.watch.start(now.since(until), interval, now);
+        let queue = self.queue(slot.lane);
+        queue.due.remove(&(until, slot));
+        queue.running = queue.running.saturating_add(1);
         Some(slot)
     }
 
     /// A check ended. `retry` asks for the next one after that time instead of an interval.
     pub fn handle_done(&mut self, slot: Slot, retry: Option<Duration>, now: Moment) {
-        self.running = self.running.saturating_sub(1);
+        let queue = self.queue(slot.lane);
+        queue.running = queue.running.saturating_sub(1);
         let Some(entry) = self.entries.get_mut(&slot) else {
             return;
         };
@@ -135,20 +199,97 @@ impl Schedule {
             until,
             first: first && retry.is_some(),
         };
-        self.due.insert((until, slot));
+        self.queue(slot.lane).due.insert((until, slot));
     }
 
     /// When the next target is due. `None`: nothing to wait for but the end of a running check.
     pub fn poll_timeout(&self) -> Option<(Moment, &'static str)> {
-        if self.running >= self.limit {
-            return None;
-        }
-        self.due.first().map(|(until, _)| (*until, "check_due"))
+        let next = [&self.sockets, &self.programs]
+            .into_iter()
+            .filter_map(Queue::next);
+        next.min().map(|(until, _)| (until, "check_due"))
     }
 
     /// Checks that are running.
     pub fn running(&self) -> usize {
-        self.running
+        self.sockets.running.saturating_add(self.programs.running)
+    }
+
+    /// How busy it is.
+    pub fn load(&self, now: Moment) -> Load {
+        Load {
+            targets: self.entries.len(),
+            running: self.running(),
+            waiting: self
+                .sockets
+                .waiting(now)
+                .saturating_add(self.programs.waiting(now)),
+            started: self.watch.started,
+            late: self.watch.late,
+            lateness: self.watch.lateness(now),
+        }
+    }
+
+    fn queue(&mut self, lane: Lane) -> &mut Queue {
+        match lane {
+            Lane::Sockets => &mut self.sockets,
+            Lane::Programs => &mut self.programs,
+        }
+    }
+}
+
+impl Queue {
+    fn new(limit: usize) -> Queue {
+        Queue {
+            limit: limit.max(1),
+            running: 0,
+            due: BTreeSet::new(),
+        }
+    }
+
+    /// Who is next, if there is room.
+    fn next(&self) -> Option<(Moment, Slot)> {
+        let room = self.running < self.limit;
+        self.due.first().copied().filter(|_| room)
+    }
+
+    /// Those that are due and have no room. With room they start in the same moment.
+    fn waiting(&self, now: Moment) -> usize {
+        if self.running < self.limit {
+            return 0;
+        }
+        let last = Slot {
+            number: u64::MAX,
+            lane: Lane::Programs,
+        };
+        self.due.range(..=(now, last)).count()
+    }
+}
+
+impl Watch {
+    fn start(&mut self, lateness: Duration, interval: Duration, now: Moment) {
+        self.started = self.started.saturating_add(1);
+        if lateness > interval / LATE_SHARE {
+            self.late = self.late.saturating_add(1);
+        }
+        if now.since(self.since) >= WINDOW {
+            self.before = if now.since(self.since) < 2 * WINDOW {
+                self.highest
+            } else {
+                Duration::ZERO
+            };
+            self.highest = Duration::ZERO;
+            self.since = now;
+        }
+        self.highest = self.highest.max(lateness);
+    }
+
+    fn lateness(&self, now: Moment) -> Duration {
+        match now.since(self.since) {
+            age if age < WINDOW => self.highest.max(self.before),
+            age if age < 2 * WINDOW => self.highest,
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -164,6 +305,7 @@ mod tests {
         Pace {
             interval: Duration::from_secs(secs),
             jitter: Percent::new(jitter).unwrap(),
+            lane: Lane::Sockets,
         }
     }
 
@@ -173,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_new_target_is_due_at_once_and_then_within_its_interval() {
-        let mut schedule = Schedule::new(7, 10);
+        let mut schedule = Schedule::new(7, 10, 2);
         let slot = schedule.insert(pace(2, 0), at(500));
         assert_eq!(schedule.poll_timeout(), Some((at(500), "check_due")));
         assert_eq!(schedule.poll_action(at(499)), None);
@@ -194,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_check_longer_than_its_interval_is_followed_at_once() {
-        let mut schedule = Schedule::new(1, 10);
+        let mut schedule = Schedule::new(1, 10, 2);
         let slot = schedule.insert(pace(1, 0), at(0));
         schedule.poll_action(at(0));
         schedule.handle_done(slot, None, at(5000));
@@ -203,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_retry_comes_after_its_own_delay() {
-        let mut schedule = Schedule::new(1, 10);
+        let mut schedule = Schedule::new(1, 10, 2);
         let slot = schedule.insert(pace(60, 10), at(0));
         schedule.poll_action(at(0));
         schedule.handle_done(slot, Some(SECOND), at(100));
@@ -212,7 +354,7 @@ mod tests {
 
     #[test]
     fn the_limit_holds_and_the_longest_waiting_goes_first() {
-        let mut schedule = Schedule::new(1, 2);
+        let mut schedule = Schedule::new(1, 2, 2);
         let slots: Vec<Slot> = (0..4)
             .map(|n| schedule.insert(pace(10, 0), at(n)))
             .collect();
@@ -230,18 +372,20 @@ mod tests {
         schedule.handle_done(slots[2], Some(SECOND), at(12));
         schedule.handle_done(slots[3], None, at(12));
         assert_eq!(schedule.running(), 0);
-        let left: Vec<Slot> = schedule.due.iter().map(|(_, slot)| *slot).collect();
+        let left: Vec<Slot> = schedule.sockets.due.iter().map(|(_, slot)| *slot).collect();
         assert_eq!(left.len(), 2, "{left:?}");
     }
 
     #[test]
     fn targets_that_came_together_part() {
-        let mut schedule = Schedule::new(42, 1000);
+        let mut schedule = Schedule::new(42, 1000, 2);
         let slots: Vec<Slot> = (0..1000)
             .map(|_| schedule.insert(pace(10, 0), at(0)))
             .collect();
-        for slot in &slots {
-            assert_eq!(schedule.poll_action(at(0)), Some(*slot));
+        assert_eq!(schedule.poll_action(at(0)), Some(slots[0]), "at once");
+        assert_eq!(schedule.poll_action(at(0)), None, "but not all of them");
+        for slot in &slots[1..] {
+            assert_eq!(schedule.poll_action(at(100)), Some(*slot));
         }
         for slot in &slots {
             schedule.handle_done(*slot, None, at(0));
@@ -249,6 +393,7 @@ mod tests {
         for tenth in 0..10 {
             let (from, to) = (at(tenth * 1000), at((tenth + 1) * 1000));
             let count = schedule
+                .sockets
                 .due
                 .iter()
                 .filter(|(until, _)| (from..to).contains(until))
@@ -260,6 +405,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn programs_have_a_limit_of_their_own() {
+        let mut schedule = Schedule::new(1, 2, 1);
+        let program = Pace {
+            lane: Lane::Programs,
+            ..pace(10, 0)
+        };
+        let first = schedule.insert(program, at(0));
+        let second = schedule.insert(program, at(1));
+        let socket = schedule.insert(pace(10, 0), at(2));
+        assert_eq!(schedule.poll_action(at(5)), Some(first));
+        assert_eq!(schedule.poll_action(at(5)), Some(socket), "not held up");
+        assert_eq!(schedule.poll_action(at(5)), None);
+        assert_eq!(schedule.poll_timeout(), None);
+        assert_eq!(schedule.load(at(5)).waiting, 1);
+        schedule.remove(first);
+        schedule.handle_done(first, None, at(6));
+        assert_eq!(schedule.poll_action(at(6)), Some(second));
+        assert_eq!((schedule.running(), schedule.load(at(6)).waiting), (2, 0));
+    }
+
+    #[test]
+    fn what_starts_late_is_counted() {
+        let mut schedule = Schedule::new(1, 1, 1);
+        let slots: Vec<Slot> = (0..3)
+            .map(|n| schedule.insert(pace(10, 0), at(n)))
+            .collect();
+        schedule.poll_action(at(2)).unwrap();
+        let load = schedule.load(at(2));
+        assert_eq!((load.targets, load.running, load.waiting), (3, 1, 2));
+        assert_eq!((load.started, load.late), (1, 0));
+        assert_eq!(load.lateness, Duration::from_millis(2));
+        schedule.handle_done(slots[0], None, at(1500));
+        schedule.poll_action(at(1500)).unwrap();
+        let load = schedule.load(at(1500));
+        assert_eq!((load.started, load.late), (2, 1), "1.5 s of 10 s");
+        assert_eq!(load.lateness, Duration::from_millis(1499));
+        assert_eq!(schedule.load(at(119_000)).lateness, load.lateness);
+        assert_eq!(schedule.load(at(121_000)).lateness, Duration::ZERO);
+    }
+
     proptest! {
         /// Any run: the limit holds, no target runs twice at once, and no start is later than an interval after the last unless the limit or
         /// the check itself held it up.
@@ -268,12 +454,14 @@ mod tests {
             seed in any::<u64>(), jitter in 0u64..=100, count in 1usize..6, limit in 1usize..7,
             steps in prop::collection::vec((0u64..700, 0usize..6), 1..120),
         ) {
-            let mut schedule = Schedule::new(seed, limit);
-            let mut again = Schedule::new(seed, limit);
+            let mut schedule = Schedule::new(seed, limit, 2);
+            let mut again = Schedule::new(seed, limit, 2);
             let pace = pace(2, jitter);
             let mut now = at(0);
             let slots: Vec<Slot> = (0..count).map(|_| schedule.insert(pace, now)).collect();
             for _ in 0..count { again.insert(pace, now); }
+            // The last of them is due a moment after the first.
+            now = now + SPREAD * 6;
             let mut running: Vec<Slot> = Vec::new();
             let mut started: BTreeMap<Slot, Moment> = BTreeMap::new();
             for (gap, which) in steps {

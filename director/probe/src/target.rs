@@ -93,7 +93,8 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
-    use conf::platform::{CheckKind, InitialState, Place};
+    use conf::pattern::Pattern;
+    use conf::platform::{CheckBody, CheckKind, InitialState, Place};
     use conf::unit::{Interval, Percent};
 
     use super::*;
@@ -116,6 +117,30 @@ mod tests {
         }
     }
 
+    fn dns(record: &str, answer: Option<&str>) -> CheckKind {
+        CheckKind::Dns {
+            name: "a".into(),
+            record: record.into(),
+            rcode: vec![0],
+            answer: answer.map(Into::into),
+        }
+    }
+
+    fn pattern(text: &str) -> CheckKind {
+        CheckKind::Http {
+            tls: None,
+            method: "GET".into(),
+            path: "/".into(),
+            host: None,
+            status: Vec::new(),
+            body: CheckBody {
+                matches: Some(Pattern::new(text).unwrap()),
+                ..CheckBody::default()
+            },
+            headers: Vec::new(),
+        }
+    }
+
     fn key(check: Check) -> TargetKey {
         Target::new("10.0.0.1:80".parse().unwrap(), Arc::new(check)).key()
     }
@@ -129,17 +154,23 @@ mod tests {
                 ..check()
             },
             Check {
-                kind: CheckKind::Dns {
-                    name: "a".into(),
-                    record: "A".into(),
-                },
+                kind: dns("A", None),
                 ..check()
             },
             Check {
-                kind: CheckKind::Dns {
-                    name: "a".into(),
-                    record: "SOA".into(),
-                },
+                kind: dns("SOA", None),
+                ..check()
+            },
+            Check {
+                kind: dns("A", Some("10.0.0.1")),
+                ..check()
+            },
+            Check {
+                kind: pattern("a"),
+                ..check()
+            },
+            Check {
+                kind: pattern("b"),
                 ..check()
             },
             Check {

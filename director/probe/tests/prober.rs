@@ -105,11 +105,7 @@ impl Engine for Counting {
         if target.address.port() % 2 == 1 {
             return Err(CheckError::NotReady);
         }
-        Ok(Answer {
-            reason: "fine".to_owned(),
-            draining: false,
-            weight_percent: 100,
-        })
+        Ok(Answer::alive("fine"))
     }
 }
 
@@ -119,6 +115,7 @@ async fn ten_thousand_targets_in_bounded_tasks() {
     let settings = Settings {
         seed: 7,
         concurrency: 64,
+        ..Settings::default()
     };
     let (prober, _changes) =
         Prober::with_engine(settings, clock, Arc::clone(&engine) as Arc<dyn Engine>);
@@ -162,11 +159,7 @@ impl Engine for Broken {
         if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
             panic!("as the test wants it");
         }
-        Ok(Answer {
-            reason: "fine".to_owned(),
-            draining: false,
-            weight_percent: 100,
-        })
+        Ok(Answer::alive("fine"))
     }
 }
 
@@ -175,12 +168,13 @@ async fn a_check_that_panics_is_a_failed_check() {
     let settings = Settings {
         seed: 7,
         concurrency: 1,
+        ..Settings::default()
     };
     let (prober, mut changes) = Prober::with_engine(settings, clock, Arc::new(Broken::default()));
     prober.set_targets(vec![target("127.0.0.1:1".parse().unwrap(), &tcp(10))]);
     let first = timeout(PATIENCE, changes.recv()).await.unwrap().unwrap();
     assert_eq!(
-        (first.status.health, first.status.reason.as_str()),
+        (first.status.health, &*first.status.reason),
         (Health::Down, "the check was cut short")
     );
     let second = timeout(PATIENCE, changes.recv()).await.unwrap().unwrap();

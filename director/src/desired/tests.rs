@@ -54,14 +54,10 @@ fn two_servers(extra: &str) -> Layout {
 
 fn status(health: Health) -> Status {
     Status {
-        health,
-        since: Moment::ZERO,
-        reason: "checked".to_owned(),
+        reason: "checked".into(),
         checked: (health != Health::Checking).then_some(Moment::ZERO),
-        latency: None,
-        draining: false,
-        weight_percent: 100,
         checks: (1, 0),
+        ..Status::unchecked(health, Moment::ZERO)
     }
 }
 

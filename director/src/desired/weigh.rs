@@ -249,7 +249,7 @@ fn by_health(
             };
             (Class::Serving(own), format!("{}{ordered}", status.reason))
         }
-        Health::Down | Health::Checking => (Class::Failed(status.since), status.reason.clone()),
+        Health::Down | Health::Checking => (Class::Failed(status.since), status.reason.to_string()),
     }
 }
 

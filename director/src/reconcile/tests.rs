@@ -90,14 +90,9 @@ impl Bench {
             .map(|target| {
                 let health = health(&target.address.ip().to_string());
                 let status = Status {
-                    health,
-                    since: self.now,
-                    reason: String::new(),
+                    reason: "".into(),
                     checked: (health != Health::Checking).then_some(self.now),
-                    latency: None,
-                    draining: false,
-                    weight_percent: 100,
-                    checks: (0, 0),
+                    ..Status::unchecked(health, self.now)
                 };
                 (target.key(), status)
             });

@@ -45,14 +45,10 @@ fn reconciler() -> Reconciler {
     let mut reconciler = Reconciler::new(Arc::new(platform), "lb1", Default::default());
     let statuses = reconciler.layout().targets().into_iter().map(|target| {
         let status = Status {
-            health: Health::Up,
-            since: Moment::ZERO,
-            reason: String::new(),
+            reason: "".into(),
             checked: Some(Moment::ZERO),
-            latency: None,
-            draining: false,
-            weight_percent: 100,
             checks: (3, 1),
+            ..Status::unchecked(Health::Up, Moment::ZERO)
         };
         (target.key(), status)
     });

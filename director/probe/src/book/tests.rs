@@ -34,22 +34,18 @@ fn at(millis: u64) -> Moment {
 }
 
 fn book() -> Book {
-    Book::new(Schedule::new(1, 10))
+    Book::new(Schedule::new(1, 10, 2))
 }
 
 fn ok() -> Result<Answer, String> {
-    Ok(Answer {
-        reason: "connected".to_owned(),
-        draining: false,
-        weight_percent: 100,
-    })
+    Ok(Answer::alive("connected"))
 }
 
 fn report(draining: bool, weight_percent: u8) -> Result<Answer, String> {
     Ok(Answer {
-        reason: "ready".to_owned(),
         draining,
         weight_percent,
+        ..Answer::alive("ready")
     })
 }
 
@@ -81,7 +77,7 @@ fn results_make_statuses_and_only_changes_are_told() {
     assert!(next(&mut book, ok()).1.is_none());
     assert!(next(&mut book, fail()).1.is_none());
     assert!(next(&mut book, fail()).1.is_none());
-    assert_eq!(book.statuses()[&key].reason, "connect: refused");
+    assert_eq!(&*book.statuses()[&key].reason, "connect: refused");
     let (third, change) = next(&mut book, fail());
     let status = change.unwrap().status;
     assert_eq!(
@@ -197,8 +193,8 @@ fn a_changed_check_begins_with_the_known_verdict() {
     let (slot, first) = book.poll_action(at(0)).unwrap();
     book.handle_result(slot, ok(), Duration::ZERO, at(0));
     assert_eq!(first.address.to_string(), "10.0.0.1:80");
-    let (slot, _) = book.poll_action(at(0)).unwrap();
-    book.handle_result(slot, fail(), Duration::ZERO, at(0));
+    let (slot, _) = book.poll_action(at(1)).unwrap();
+    book.handle_result(slot, fail(), Duration::ZERO, at(1));
     let faster = Check {
         interval: Interval::from_secs(1),
         ..check()
@@ -243,7 +239,7 @@ fn another_mark_is_another_server() {
 
 #[test]
 fn a_target_that_went_while_its_check_ran_is_forgotten() {
-    let mut book = Book::new(Schedule::new(1, 1));
+    let mut book = Book::new(Schedule::new(1, 1, 1));
     book.set_targets(vec![target("10.0.0.1:80", check())], at(0));
     let (slot, _) = book.poll_action(at(0)).unwrap();
     book.set_targets(vec![target("10.0.0.2:80", check())], at(1));
@@ -259,22 +255,57 @@ fn a_target_that_went_while_its_check_ran_is_forgotten() {
 }
 
 #[test]
-fn a_kind_without_an_engine_is_never_checked_and_says_so() {
+fn of_several_checks_at_one_address_the_same_question_tells() {
     let mut book = book();
-    let up = Check {
+    let icmp = Check {
         kind: CheckKind::Icmp,
-        initial: InitialState::Up,
         ..check()
     };
+    let both = vec![
+        target("10.0.0.1:80", check()),
+        target("10.0.0.1:80", icmp.clone()),
+    ];
+    book.set_targets(both, at(0));
+    for _ in 0..2 {
+        let (due, _) = book.poll_timeout().unwrap();
+        let (slot, target) = book.poll_action(due).unwrap();
+        let result = match target.check.kind {
+            CheckKind::Tcp => ok(),
+            _ => fail(),
+        };
+        book.handle_result(slot, result, Duration::ZERO, due);
+    }
+    let slower = |check: Check| Check {
+        interval: Interval::from_secs(9),
+        ..check
+    };
+    for (check, health) in [(check(), Health::Up), (icmp, Health::Down)] {
+        let mut set: Vec<Target> = book
+            .entries
+            .values()
+            .map(|entry| entry.target.clone())
+            .collect();
+        let new = target("10.0.0.1:80", slower(check));
+        let key = new.key();
+        set.push(new);
+        book.set_targets(set, at(10));
+        assert_eq!(book.statuses()[&key].health, health);
+    }
+}
+
+#[test]
+fn a_certificate_s_end_is_kept_while_the_server_is_silent() {
+    let mut book = book();
     let key = book
-        .set_targets(vec![target("10.0.0.1:80", up)], at(0))
+        .set_targets(vec![target("10.0.0.1:443", check())], at(0))
         .pop_first()
         .unwrap();
-    assert_eq!(book.poll_timeout(), None);
+    let shown = Ok(Answer {
+        certificate_expires: Some(4_000_000_000),
+        ..Answer::alive("certificate valid for 9 days")
+    });
+    next(&mut book, shown);
+    next(&mut book, fail());
     let status = &book.statuses()[&key];
-    assert_eq!(status.health, Health::Up);
-    assert_eq!(
-        status.reason,
-        "checks of kind `icmp` are not carried out by this version"
-    );
+    assert_eq!(status.certificate_expires, Some(4_000_000_000));
 }

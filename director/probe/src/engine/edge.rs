@@ -27,14 +27,13 @@ fn judge(status: u16, body: &[u8]) -> Result<Answer, CheckError> {
     let weight_percent = report.weight_percent.clamp(1, 100);
     match (status, report.state) {
         (200, EdgeState::Ready) => Ok(Answer {
-            reason: "ready".to_owned(),
-            draining: false,
             weight_percent,
+            ..Answer::alive("ready")
         }),
         (503, EdgeState::Draining) => Ok(Answer {
-            reason: "draining".to_owned(),
             draining: true,
             weight_percent,
+            ..Answer::alive("draining")
         }),
         (503, EdgeState::NotReady) => Err(CheckError::NotReady),
         _ => Err(CheckError::Report(status)),

@@ -3,7 +3,7 @@
 //! No pool and no redirects: a check must find out what a new connection meets.
 
 use bytes::Bytes;
-use conf::platform::CheckKind;
+use conf::platform::{CheckBody, CheckKind};
 use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
@@ -19,7 +19,7 @@ use crate::Target;
 const BODY_LIMIT: usize = 64 * 1024;
 
 /// What of the body is wanted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want<'a> {
     /// Nothing: the status decides.
     Status,
@@ -30,7 +30,11 @@ pub(super) enum Want<'a> {
 }
 
 /// An `http` or `https` check.
-pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer, CheckError> {
+pub(super) async fn check(
+    trust: &tls::Trust,
+    target: &Target,
+    deadline: Deadline,
+) -> Result<Answer, CheckError> {
     let CheckKind::Http {
         tls: over_tls,
         method,
@@ -39,10 +43,9 @@ pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer,
         status,
         body,
         headers,
-        server_name,
     } = &target.check.kind
     else {
-        return Err(CheckError::Unsupported(target.check.kind.word()));
+        return Err(CheckError::other_kind(target));
     };
     let mut request = request(target, method, path, host.as_deref())?;
     for (name, value) in headers {
@@ -52,18 +55,22 @@ pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer,
             .headers_mut()
             .append(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
     }
-    let want = body
-        .as_deref()
-        .map_or(Want::Status, |text| Want::Text(text.as_bytes()));
+    let want = Want::of(body);
     let stream = tcp::connect(target, deadline).await?;
-    let (code, content) = if *over_tls {
-        let name = server_name
+    let mut expires = None;
+    let (code, content) = if let Some(wanted) = over_tls {
+        let name = wanted
+            .server_name
             .clone()
             .or_else(|| host.clone())
             .unwrap_or_else(|| target.address.ip().to_string());
-        let stream = deadline.limit("tls", tls::handshake(stream, &name)).await?;
+        let session = deadline
+            .limit("tls", tls::handshake(trust, wanted, stream, &name))
+            .await?;
+        tls::judge_validity(session.expires, wanted)?;
+        expires = session.expires;
         deadline
-            .limit("answer", exchange(stream, request, want))
+            .limit("answer", exchange(session.stream, request, want))
             .await?
     } else {
         deadline
@@ -73,10 +80,44 @@ pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer,
     if !status.iter().any(|range| range.contains(code)) {
         return Err(CheckError::Status(code));
     }
-    match want {
-        Want::Text(text) if !contains(&content, text) => Err(CheckError::Body(code)),
-        _ => Ok(Answer::alive(format!("status {code}"))),
+    judge_body(code, &content, body)?;
+    Ok(Answer {
+        certificate_expires: expires,
+        ..Answer::alive(format!("status {code}"))
+    })
+}
+
+impl<'a> Want<'a> {
+    /// A text ends the reading where it is found; for an expression the whole must be there.
+    fn of(body: &'a CheckBody) -> Want<'a> {
+        match &body.contains {
+            _ if body.is_any() => Want::Status,
+            Some(text) if body.matches.is_none() && body.excludes.is_none() => {
+                Want::Text(text.as_bytes())
+            }
+            _ => Want::All,
+        }
     }
+}
+
+fn judge_body(code: u16, content: &[u8], body: &CheckBody) -> Result<(), CheckError> {
+    let wrong = |what: String| Err(CheckError::Body { code, what });
+    if let Some(text) = &body.contains
+        && !contains(content, text.as_bytes())
+    {
+        return wrong("does not contain the expected text".to_owned());
+    }
+    if let Some(pattern) = &body.matches
+        && !pattern.is_match(content)
+    {
+        return wrong(format!("does not match `{}`", pattern.as_str()));
+    }
+    if let Some(pattern) = &body.excludes
+        && pattern.is_match(content)
+    {
+        return wrong(format!("matches `{}`", pattern.as_str()));
+    }
+    Ok(())
 }
 
 /// A request without body. `host` stands in the Host field; by default the checked address.

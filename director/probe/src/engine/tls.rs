@@ -1,142 +1,128 @@
-//! SHELL: TLS for `https` checks: rustls with ring, verified against the system's CA certificates.
-//!
-//! The certificates are read once per process: a check must not read files.
+//! SHELL: TLS for `tls` and `https` checks: rustls with ring, and how the server's certificate is judged.
 
-use std::io;
-use std::sync::{Arc, OnceLock};
+mod roots;
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
+use std::time::Duration;
+
+use conf::platform::{CheckKind, CheckTls};
+use rustls::ClientConfig;
+use rustls::pki_types::{ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::CheckError;
+pub(super) use self::roots::Trust;
+use super::{Answer, CheckError, Deadline, tcp};
+use crate::Target;
+
+const DAY: u64 = 86_400;
+
+/// A `tls` check.
+pub(super) async fn check(
+    trust: &Trust,
+    target: &Target,
+    deadline: Deadline,
+) -> Result<Answer, CheckError> {
+    let CheckKind::Tls(wanted) = &target.check.kind else {
+        return Err(CheckError::other_kind(target));
+    };
+    let stream = tcp::connect(target, deadline).await?;
+    let name = target.address.ip().to_string();
+    let name = wanted.server_name.as_deref().unwrap_or(&name);
+    let session = deadline
+        .limit("tls", handshake(trust, wanted, stream, name))
+        .await?;
+    let expires = session.expires;
+    judge_validity(expires, wanted)?;
+    let reason = match expires {
+        Some(expires) => format!("certificate valid for {}", days(left(expires))),
+        None => "handshake done; the end of the certificate cannot be read".to_owned(),
+    };
+    Ok(Answer {
+        certificate_expires: expires,
+        ..Answer::alive(reason)
+    })
+}
+
+/// A TLS connection.
+pub(super) struct Session {
+    pub(super) stream: TlsStream<TcpStream>,
+    /// When the server's certificate ends, in seconds since 1970.
+    pub(super) expires: Option<i64>,
+}
 
 /// The handshake, with `name` as server name indication and as the name that the certificate must bear.
 pub(super) async fn handshake(
+    trust: &Trust,
+    wanted: &CheckTls,
     stream: TcpStream,
     name: &str,
-) -> Result<TlsStream<TcpStream>, CheckError> {
-    connect(client_config()?, stream, name).await
+) -> Result<Session, CheckError> {
+    let config = trust.config(wanted.ca_file.as_deref(), wanted.verify)?;
+    connect(config, stream, name).await
 }
 
 async fn connect(
     config: Arc<ClientConfig>,
     stream: TcpStream,
     name: &str,
-) -> Result<TlsStream<TcpStream>, CheckError> {
+) -> Result<Session, CheckError> {
     let name = name.trim_end_matches('.').to_owned();
     let name = ServerName::try_from(name)
         .map_err(|error| CheckError::Request(format!("server name: {error}")))?;
-    TlsConnector::from(config)
+    let stream = TlsConnector::from(config)
         .connect(name, stream)
         .await
-        .map_err(CheckError::Tls)
+        .map_err(CheckError::Tls)?;
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let expires = certificates
+        .first()
+        .and_then(|certificate| not_after(certificate.as_ref()));
+    Ok(Session { stream, expires })
 }
 
-fn client_config() -> Result<Arc<ClientConfig>, CheckError> {
-    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
-    let config = CONFIG.get_or_init(|| {
-        load()
-            .inspect_err(|error| tracing::warn!(%error, "no TLS for checks"))
-            .ok()
-    });
-    let missing = || {
-        CheckError::Tls(io::Error::new(
-            io::ErrorKind::NotFound,
-            "no CA certificates on this system: install ca-certificates, then restart the daemon",
-        ))
-    };
-    config.clone().ok_or_else(missing)
-}
-
-fn load() -> io::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    let (added, _ignored) =
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs()?);
-    if added == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "no CA certificates found",
-        ));
+/// Whether the certificate lives long enough.
+pub(super) fn judge_validity(expires: Option<i64>, wanted: &CheckTls) -> Result<(), CheckError> {
+    let needed = wanted.min_validity.as_duration();
+    if needed.is_zero() {
+        return Ok(());
     }
-    trusting(roots)
+    let Some(expires) = expires else {
+        return Err(CheckError::Certificate("its end cannot be read".to_owned()));
+    };
+    match left(expires) {
+        Some(left) if left >= needed => Ok(()),
+        left => Err(CheckError::Certificate(format!(
+            "valid for {}, and `min_validity` asks for {}",
+            days(left),
+            wanted.min_validity
+        ))),
+    }
 }
 
-fn trusting(roots: RootCertStore) -> io::Result<Arc<ClientConfig>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    Ok(Arc::new(
-        config.with_root_certificates(roots).with_no_client_auth(),
-    ))
+/// The end of a certificate's validity, in seconds since 1970.
+fn not_after(certificate: &[u8]) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
+/// How long it is until then; `None`: it is over.
+fn left(expires: i64) -> Option<Duration> {
+    let expires = u64::try_from(expires).ok()?;
+    expires
+        .checked_sub(UnixTime::now().as_secs())
+        .map(Duration::from_secs)
+}
+
+fn days(left: Option<Duration>) -> String {
+    match left.map(|left| left.as_secs()) {
+        None => "no longer".to_owned(),
+        Some(seconds) if seconds < DAY => "less than a day".to_owned(),
+        Some(seconds) if seconds < 2 * DAY => "1 day".to_owned(),
+        Some(seconds) => format!("{} days", seconds / DAY),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use rustls::ServerConfig;
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    use tokio::net::TcpListener;
-    use tokio_rustls::TlsAcceptor;
-
-    use super::*;
-
-    /// Self-signed for `shop.example`, good for a hundred years.
-    const CERTIFICATE: &[u8] = include_bytes!("../../tests/fixtures/shop.cert.pem");
-    const KEY: &[u8] = include_bytes!("../../tests/fixtures/shop.key.pem");
-
-    /// The handshake with a server that shows the certificate, by a client that trusts it or nothing.
-    async fn outcome(trusted: bool, name: &str) -> Result<(), CheckError> {
-        let certificate = CertificateDer::from_pem_slice(CERTIFICATE).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let server = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let server = server
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            TlsAcceptor::from(Arc::new(server))
-                .accept(stream)
-                .await
-                .ok()
-        });
-        let mut roots = RootCertStore::empty();
-        if trusted {
-            roots.add(certificate).unwrap();
-        }
-        let stream = TcpStream::connect(address).await.unwrap();
-        connect(trusting(roots).unwrap(), stream, name)
-            .await
-            .map(|_| ())
-    }
-
-    #[tokio::test]
-    async fn the_certificate_must_be_trusted_and_bear_the_name() {
-        outcome(true, "shop.example").await.unwrap();
-        outcome(true, "Shop.example.").await.unwrap();
-        let error = outcome(true, "other.example")
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("tls: ") && error.contains("not valid for name"),
-            "{error}"
-        );
-        let error = outcome(false, "shop.example")
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("UnknownIssuer"), "{error}");
-        let error = outcome(true, "no name").await.unwrap_err().to_string();
-        assert!(error.contains("server name"), "{error}");
-    }
-}
+mod tests;

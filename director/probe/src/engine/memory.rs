@@ -1,0 +1,40 @@
+//! An engine without a network: it answers what it was told, for tests and benchmarks of what stands above.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Answer, CheckError, Engine};
+use crate::Target;
+
+/// Every target is alive, except those that were told to fail.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<BTreeMap<SocketAddr, String>>);
+
+impl Memory {
+    /// From now on checks of `address` fail with this reason.
+    pub fn fail(&self, address: SocketAddr, reason: impl Into<String>) {
+        self.failing().insert(address, reason.into());
+    }
+
+    /// From now on checks of `address` succeed again.
+    pub fn heal(&self, address: SocketAddr) {
+        self.failing().remove(&address);
+    }
+
+    fn failing(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Engine for Memory {
+    async fn check(&self, target: &Target) -> Result<Answer, CheckError> {
+        match self.failing().get(&target.address) {
+            Some(reason) => Err(CheckError::Answer(reason.clone())),
+            None => Ok(Answer::alive("alive")),
+        }
+    }
+}
