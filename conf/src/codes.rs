@@ -134,6 +134,9 @@ codes! {
     TWO_BOX_FORWARD = "E0320": "Where directors are real servers at the same time (a two-box site), packets forwarded by the peer are recognised by its MAC address, which works with direct routing only.";
     SERVED_TWICE = "E0321": "The kernel has one service per address, port and protocol.";
     SYNC_UNATTACHED = "E0322": "Every director needs an interface on the network of the connection synchronisation.";
+    SYNC_PORTS = "E0370": "The kernel spreads connections over the synchronisation threads by a mask, so their number is a power of two (EINVAL otherwise). It must be the same on all directors: a backup with fewer threads misses what the others send.";
+    TAKEOVER_SCHEDULER = "E0371": "During the takeover window the kernel schedules TCP connections that it does not know as if they were new (`sloppy_tcp`, for the whole node). Only `mh` then finds the real server that the other director had chosen; every other scheduler sends established connections to a server that resets them.";
+    TAKEOVER_LONG = "E0372": "While `sloppy_tcp` is on, any stray ACK makes a connection entry of 320 bytes that lives for 15 minutes. A takeover is over within seconds.";
     SYNC_MIXED_TUNNEL = "E0323": "The kernel refuses connection synchronisation together with tunnels to real servers of the other address family (EINVAL, without a reason): the messages could not carry such connections.";
     DENIED_AND_ALLOWED = "E0381": "`deny` wins over `allow`: what is allowed and lies within a denied network as a whole is never let in.";
     EDGE_CHECK_PLACE = "E0509": "A check of kind `edge` makes the director ask a real server's edge; it has no meaning for upstreams and tracked checks.";
@@ -158,6 +161,7 @@ codes! {
     SYNC_ON_CLIENTS = "W0302": "Connection synchronisation is plain, unauthenticated multicast; anybody in that network can read and forge it.";
     MH_WEIGHTS = "W0303": "The kernel's `mh` keeps 6 bits of each weight, after dividing by their greatest common divisor; larger ones are rounded.";
     ALL_DRAINED = "W0304": "A weight of 0 takes no new connections; a service whose servers all have it accepts none.";
+    SYNC_ALONE = "W0370": "Connections are synchronised between directors; a VIP with a single one has nobody to send them to.";
     PORT_WITHOUT_LISTENER = "W0305": "Edge on the real servers listens on some of the service's ports, but not on this one: connections to it are refused.";
     DENY_WITHOUT_EFFECT = "W0381": "With `allow`, only its networks are let in. Denying something outside of them changes nothing; perhaps one of the two is mistyped.";
     ACCESS_FAMILY = "W0382": "The VIPs of the service have no address of this family, so no client of it ever comes.";

@@ -92,7 +92,14 @@ const ORDERED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "connection_sync",
-        &["id", "group", "port", "network", "connection_sync"],
+        &[
+            "id",
+            "group",
+            "port",
+            "network",
+            "maxlen",
+            "connection_sync",
+        ],
         "connection synchronisation: until both directors have the new value, new connections are not synchronised. Reload the backup, then the master, and do not move the VIP in between.",
     ),
     (
@@ -139,6 +146,8 @@ const DURATIONS: &[&str] = &[
     "header_timeout",
     "body_timeout",
     "reconcile_interval",
+    "reboot_wait",
+    "takeover_window",
 ];
 const SIZES: &[&str] = &["header_size", "target_size", "max_body"];
 const SHARES: &[&str] = &["jitter", "quorum", "floor", "max_ejected"];

@@ -28,7 +28,7 @@ pub use node::{Attachment, Group, Network, Node};
 use serde::Serialize;
 pub use settings::{
     AccessLog, AccessLogFormat, ConnectionTimeouts, DirectorSettings, EdgeLimits, EdgeSettings,
-    Monitoring, Peers, Readiness, ReadinessAllow, StopPolicy, VrrpdSettings,
+    Monitoring, Peers, Readiness, ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
 };
 pub use vip::{Checksum, Heartbeat, Preempt, Track, Vip, VipAddress, VrrpSettings};
 

@@ -39,6 +39,7 @@ pub(crate) fn judge<'a>(platform: &Platform, resolver: &mut Resolver<'a>) {
     judge.layer4();
     judge.sync();
     judge.peers();
+    judge.takeover();
     judge.layer7();
     judge.checks();
     judge.carried();

@@ -19,6 +19,8 @@ use crate::real_server::{self, RealServerCommand};
 use crate::reconcile::Reconciler;
 use crate::render;
 use crate::state::StateFile;
+use crate::sync;
+
 use crate::sysctl;
 
 /// Commands that wait for the loop; more askers wait outside.
@@ -89,6 +91,10 @@ async fn direct(context: Context) -> anyhow::Result<()> {
         events: context.events.clone(),
         verdicts,
         facts,
+        sync: sync::keeper::Keeper::new(
+            Arc::new(sync::worker::Worker::default()),
+            &context.state_dir,
+        ),
         tunables: sysctl::ensure,
     });
     // The stored intents wait in the queue before the first round, which must not give weight to what is drained.

@@ -2,14 +2,16 @@
 //!
 //! One task owns the [`Reconciler`] and the last observation; the control sockets talk to it through a bounded queue. Decides nothing.
 
+mod beside;
 mod report;
 mod timeouts;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conf::Moment;
 use conf::platform::StopPolicy;
+use conf::{Moment, Tier};
 use daemon::control::Remaining;
 use daemon::event::Events;
 use daemon::intent::{Intent, Target};
@@ -20,6 +22,7 @@ use probe::{Change, Prober};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::beside::Beside;
 use crate::access::keeper::Keeper;
 use crate::apply::{self, Caution};
 use crate::desired;
@@ -32,7 +35,8 @@ use crate::peers;
 use crate::reconcile::Reconciler;
 use crate::state::StateFile;
 use crate::status::{self, Around};
-use crate::sysctl::{self, Deviation, Tunable};
+use crate::sync;
+use crate::sysctl::{Deviation, Tunable};
 use crate::table::Step;
 
 /// What others changed: how many of the last entries are shown.
@@ -89,6 +93,7 @@ pub struct Driver {
     /// The wanted timeouts when they were last in place.
     timeouts_kept: Option<conf::platform::ConnectionTimeouts>,
     deviations: Vec<Deviation>,
+    beside: Beside,
     sysctl_due: Moment,
     tunables: Tunables,
     failed: Vec<String>,
@@ -121,7 +126,9 @@ pub struct Parts {
     pub verdicts: watch::Sender<Verdicts>,
     /// What the directors must agree on.
     pub facts: watch::Sender<Facts>,
-    /// [`sysctl::ensure`], or none of it.
+    /// The connection synchronisation.
+    pub sync: sync::keeper::Keeper,
+    /// [`crate::sysctl::ensure`], or none of it.
     pub tunables: Tunables,
 }
 
@@ -139,9 +146,10 @@ impl Driver {
             events,
             verdicts,
             facts,
+            sync,
             tunables,
         } = parts;
-        Self {
+        let mut driver = Self {
             ipvs,
             reconciler,
             prober,
@@ -158,6 +166,7 @@ impl Driver {
             timeouts: None,
             timeouts_kept: None,
             deviations: Vec::new(),
+            beside: Beside::new(sync),
             sysctl_due: Moment::ZERO,
             tunables,
             failed: Vec::new(),
@@ -165,7 +174,9 @@ impl Driver {
             waiting: 0,
             next: Moment::ZERO,
             stale: true,
-        }
+        };
+        driver.take_platform();
+        driver
     }
 
     /// The first round, before anybody is told that the director is there. Intents that wait in the queue are in force from the start:
@@ -208,6 +219,7 @@ impl Driver {
                     self.round().await;
                 }
                 Some(command) = commands.recv() => self.command(command).await,
+                seen = self.beside.seen() => self.handle_seen(seen),
                 () = tokio::time::sleep(wait) => self.tick().await,
             }
         }
@@ -249,6 +261,7 @@ impl Driver {
                 }
                 self.marking.remove_all().await;
                 self.access.remove().await;
+                self.beside.sync.remove_all(clock::now()).await;
             }
         }
     }
@@ -271,6 +284,7 @@ impl Driver {
         self.take_report(&report);
         self.marking.remove_all().await;
         self.access.remove().await;
+        self.beside.sync.remove_all(clock::now()).await;
         // vrrpd must not hold an address for a table that is gone.
         self.publish();
     }
@@ -288,35 +302,7 @@ impl Driver {
         if self.unavailable.is_none() {
             self.keep_timeouts().await;
         }
-        if now >= self.sysctl_due {
-            self.sysctl_due = now + SYSCTL_INTERVAL;
-            self.audit();
-        }
-    }
-
-    fn audit(&mut self) {
-        let profile = sysctl::profile(
-            self.reconciler.platform(),
-            self.reconciler.node(),
-            self.unavailable.is_none(),
-        );
-        let may_set = self.reconciler.orders().hold().is_none();
-        let deviations = (self.tunables)(&profile, may_set);
-        if deviations != self.deviations {
-            for deviation in &deviations {
-                tracing::warn!(
-                    path = deviation.path,
-                    want = deviation.want,
-                    found = deviation.found,
-                    reason = deviation.reason,
-                    "kernel tunable deviates"
-                );
-            }
-        }
-        self.metrics.update(|sample| {
-            sample.sysctl_deviations = i64::try_from(deviations.len()).unwrap_or(i64::MAX)
-        });
-        self.deviations = deviations;
+        self.attend(now).await;
     }
 
     async fn round(&mut self) {
@@ -382,6 +368,9 @@ impl Driver {
             Ok(observed) => {
                 self.observed = observed;
                 self.stale = false;
+                let ours = |key| self.reconciler.ownership().owns(key);
+                let services = self.observed.table.services.keys().any(ours);
+                self.beside.sync.handle_table(services, clock::now());
                 if self.unavailable.take().is_some() || self.info.is_none() {
                     self.info = self.ipvs.info().await.ok();
                     // The tunables of IPVS appear with the module.
@@ -476,6 +465,8 @@ impl Driver {
             drift_total: self.metrics.read(|sample| sample.drift),
             marking: self.marking.problems(),
             access: &self.access,
+            more_warnings: self.warnings_beside(),
+            more: self.data_beside(),
             now: clock::now(),
         }
     }
@@ -500,6 +491,7 @@ impl Driver {
         lines.extend(self.marking.plan(&new.platform, node, &marked).await);
         lines.extend(takes.into_iter().map(Step::plan_step));
         lines.extend(self.plan_timeouts(&new.platform));
+        lines.extend(self.plan_beside(&new.platform).await);
         if self.reconciler.orders().hold().is_some() {
             for line in &mut lines {
                 let comma = if line.detail.is_empty() { "" } else { ", " };
@@ -509,7 +501,7 @@ impl Driver {
         }
         Plan {
             steps: lines,
-            order: Vec::new(),
+            order: order(self.reconciler.platform(), &new.platform),
         }
     }
 
@@ -527,6 +519,7 @@ impl Driver {
         // What only the file before checks is checked on until the new one is in force: going back must find its verdicts.
         let mut targets = self.reconciler.layout().targets();
         self.reconciler.handle_platform(Arc::clone(&new.platform));
+        self.take_platform();
         targets.extend(self.reconciler.layout().targets());
         self.prober.set_targets(targets);
         self.sysctl_due = Moment::ZERO;
@@ -543,6 +536,7 @@ impl Driver {
                 "the kernel refuses a part of the new file: going back to the one before"
             );
             self.reconciler.handle_platform(old);
+            self.take_platform();
             self.sysctl_due = Moment::ZERO;
             self.tick().await;
         }
@@ -583,6 +577,26 @@ impl Driver {
         );
         Err(Refused::new(Exit::Refused, reason))
     }
+}
+
+/// What must be done in a certain order across the directors. The whole comparison is only made when it will find something.
+fn order(old: &conf::Platform, new: &conf::Platform) -> Vec<String> {
+    let schedulers = |platform: &conf::Platform| -> Vec<_> {
+        let services = platform.virtual_services.values();
+        services
+            .map(|service| (service.name.clone(), service.scheduler.clone()))
+            .collect()
+    };
+    if old.connection_sync == new.connection_sync && schedulers(old) == schedulers(new) {
+        return Vec::new();
+    }
+    let sentences: BTreeSet<&str> = conf::diff(old, new)
+        .iter()
+        .filter(|change| change.tiers.contains(&Tier::Layer4))
+        .filter(|change| !change.tiers.contains(&Tier::Failover))
+        .filter_map(|change| change.order)
+        .collect();
+    sentences.into_iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

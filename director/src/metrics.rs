@@ -2,6 +2,8 @@
 //!
 //! Direct routing and tunnels see one direction only: bytes to clients are 0 there, which the label `direction` shows.
 
+mod connections;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +12,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+
+pub use connections::Connections;
 
 /// A label set.
 pub type Labels = Vec<(&'static str, String)>;
@@ -37,6 +41,8 @@ pub struct Sample {
     pub access_enforced: bool,
     /// Tunables that do not hold what they should.
     pub sysctl_deviations: i64,
+    /// The connection table and its synchronisation.
+    pub connections: Connections,
 }
 
 /// The newest sample; clones share it.
@@ -197,7 +203,7 @@ impl Collector for Metrics {
                 std::iter::once((Labels::new(), value)),
             )?;
         }
-        Ok(())
+        connections::encode(&sample.connections, &mut encoder)
     }
 }
 

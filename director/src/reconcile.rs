@@ -44,6 +44,7 @@ pub struct Reconciler {
     current: Ownership,
     settled: BTreeSet<String>,
     stopping: bool,
+    new_table: Option<String>,
     adopted: bool,
     /// The table as the last round left it, for finding what others changed.
     expected: Option<Table>,
@@ -75,6 +76,7 @@ impl Reconciler {
             current: Ownership::default(),
             settled: BTreeSet::new(),
             stopping: false,
+            new_table: None,
             adopted: false,
             expected: None,
             wanted: Wanted::default(),
@@ -104,6 +106,11 @@ impl Reconciler {
     /// Takes in what the operator wants, all of it.
     pub fn handle_orders(&mut self, orders: Orders) {
         self.orders = orders;
+    }
+
+    /// Says why this node does not know the connections that it would take over, or that it does.
+    pub fn handle_new_table(&mut self, reason: Option<String>) {
+        self.new_table = reason;
     }
 
     /// From now on everything that is ours is to be drained and removed.
@@ -177,6 +184,7 @@ impl Reconciler {
             vips: &self.layout.vips,
             table,
             settled: &self.settled,
+            new_table: self.new_table.as_deref(),
             drain: drain.as_deref(),
         })
     }

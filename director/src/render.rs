@@ -84,6 +84,7 @@ pub fn status(data: &Value, out: &mut String) {
             format_args!("last repair: {}", last.as_str().unwrap_or_default()),
         );
     }
+    connections(data, out);
     for deviation in list(data, "sysctl") {
         let (path, want, found) = (
             text(deviation, "path"),
@@ -116,6 +117,40 @@ fn access(data: &Value, out: &mut String) {
                 number(dropped, "denied"),
                 number(dropped, "not_allowed"),
                 number(dropped, "over_limit"),
+            ),
+        );
+    }
+}
+
+/// The connection table and its synchronisation.
+fn connections(data: &Value, out: &mut String) {
+    let sync = data.get("connection_sync").unwrap_or(&Value::Null);
+    if !sync.is_null() {
+        let roles: Vec<&str> = list(sync, "running")
+            .iter()
+            .map(|daemon| text(daemon, "role"))
+            .collect();
+        let roles = if roles.is_empty() {
+            "none runs".to_owned()
+        } else {
+            roles.join(" and ")
+        };
+        let (interface, id) = (text(sync, "interface"), number(sync, "id"));
+        line(
+            out,
+            format_args!("connection synchronisation: {roles} on {interface}, id {id}"),
+        );
+    }
+    let table = data.get("connection_table").unwrap_or(&Value::Null);
+    if !table.is_null() {
+        line(
+            out,
+            format_args!(
+                "connections: {} in {} buckets; {} expected would take {} MiB",
+                number(table, "connections"),
+                number(table, "buckets"),
+                number(table, "expected"),
+                crate::forecast::mebi(number(table, "bytes"))
             ),
         );
     }

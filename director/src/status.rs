@@ -42,6 +42,10 @@ pub struct Around<'a> {
     pub timeouts: Option<ipvs_netlink::Timeouts>,
     /// Lists and limits.
     pub access: &'a Keeper,
+    /// Further warnings: of the connection table and its synchronisation.
+    pub more_warnings: Vec<String>,
+    /// Further data, by key.
+    pub more: Vec<(&'static str, Value)>,
     /// Now.
     pub now: Moment,
 }
@@ -79,7 +83,7 @@ pub fn data(reconciler: &Reconciler, observed: &Observation, around: &Around<'_>
         })
         .collect();
     let table = around.unavailable.map_or(Ok(&observed.table), Err);
-    json!({
+    let mut data = json!({
         "warnings": warnings(reconciler, around),
         "ipvs": {
             "available": around.unavailable.is_none(),
@@ -96,7 +100,11 @@ pub fn data(reconciler: &Reconciler, observed: &Observation, around: &Around<'_>
         "access": around.access.data(reconciler.platform(), reconciler.node()),
         "sysctl": around.deviations,
         "hold": reconciler.orders().hold(),
-    })
+    });
+    for (key, value) in &around.more {
+        data[*key] = value.clone();
+    }
+    data
 }
 
 fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
@@ -133,6 +141,7 @@ fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
             around.deviations.len()
         ));
     }
+    warnings.extend(around.more_warnings.iter().cloned());
     warnings
 }
 

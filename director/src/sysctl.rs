@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use conf::Platform;
+use daemon::plan::{PlanAction, PlanStep};
 use net::sysctl::{self, Key};
 use serde::Serialize;
 
@@ -35,6 +36,7 @@ pub struct Deviation {
     pub reason: String,
 }
 
+/// Tunables of `net.ipv4.vs` that have one right value.
 const IPVS: &[(&str, &str, &str)] = &[
     (
         "backup_only",
@@ -47,16 +49,6 @@ const IPVS: &[(&str, &str, &str)] = &[
         "a client that reuses a port must not stick to a drained real server",
     ),
     (
-        "conntrack",
-        "0",
-        "connection tracking costs memory and time for each connection",
-    ),
-    (
-        "drop_entry",
-        "1",
-        "under memory pressure embryonic connections are dropped instead of new ones refused",
-    ),
-    (
         "expire_nodest_conn",
         "1",
         "connections to a deleted real server end at once instead of hanging",
@@ -67,16 +59,10 @@ const IPVS: &[(&str, &str, &str)] = &[
         "persistence must not send clients to a drained real server",
     ),
     ("pmtu_disc", "1", "tunnels answer packets that are too big"),
-    ("run_estimation", "1", "without it all counters stand still"),
     (
         "schedule_icmp",
         "1",
         "ICMP errors reach the real server that they concern",
-    ),
-    (
-        "sloppy_tcp",
-        "0",
-        "with 1 any stray ACK makes a connection entry",
     ),
 ];
 
@@ -98,8 +84,12 @@ const SYNC: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The tunables of the director on `node`; those of IPVS exist only where its module is loaded.
-pub fn profile(platform: &Platform, node: &str, ipvs: bool) -> Vec<Tunable> {
+const SLOPPY_OFF: &str = "with 1 any stray ACK makes a connection entry";
+const SLOPPY_ON: &str =
+    "this node has just taken a VIP: connections that it does not know go on by their hash";
+
+/// The tunables of the director on `node`; those of IPVS exist only where its module is loaded. `sloppy`: whether a takeover window is open.
+pub fn profile(platform: &Platform, node: &str, ipvs: bool, sloppy: bool) -> Vec<Tunable> {
     let own = |path: String, want: &str, why| Tunable {
         path,
         want: want.to_owned(),
@@ -110,6 +100,10 @@ pub fn profile(platform: &Platform, node: &str, ipvs: bool) -> Vec<Tunable> {
         .iter()
         .map(|(name, want, why)| own(format!("net/ipv4/vs/{name}"), want, why))
         .collect();
+    if ipvs {
+        tunables.extend(chosen(platform));
+        tunables.push(sloppy_tcp(sloppy));
+    }
     if ipvs && platform.connection_sync.is_some() {
         tunables.extend(
             SYNC.iter()
@@ -140,6 +134,65 @@ pub fn profile(platform: &Platform, node: &str, ipvs: bool) -> Vec<Tunable> {
         ));
     }
     tunables
+}
+
+/// What the site chooses in `[director.sysctl]`. `sync_ports` is not among them: it counts only from a start of the daemons on, so
+/// [`crate::sync`] sets it.
+fn chosen(platform: &Platform) -> impl Iterator<Item = Tunable> {
+    let choice = platform.director.sysctl;
+    let estimation = if choice.run_estimation {
+        "without it all counters stand still"
+    } else {
+        "the file does without rates: the estimator costs time with thousands of real servers"
+    };
+    let conntrack = if choice.conntrack {
+        "the file wants connection tracking to know of IPVS connections"
+    } else {
+        "connection tracking costs memory and time for each connection"
+    };
+    [
+        (
+            "amemthresh",
+            choice.amemthresh,
+            "below this many free pages memory is short; the kernel's 4 MiB are gone before anything is dropped",
+        ),
+        ("conntrack", u32::from(choice.conntrack), conntrack),
+        (
+            "drop_entry",
+            u32::from(choice.drop_entry),
+            "under memory pressure embryonic connections are dropped instead of new ones refused",
+        ),
+        ("run_estimation", u32::from(choice.run_estimation), estimation),
+    ]
+    .into_iter()
+    .map(|(name, want, why)| Tunable {
+        path: format!("net/ipv4/vs/{name}"),
+        want: want.to_string(),
+        why,
+    })
+}
+
+/// The switch of the takeover window.
+pub fn sloppy_tcp(on: bool) -> Tunable {
+    Tunable {
+        path: "net/ipv4/vs/sloppy_tcp".to_owned(),
+        want: u8::from(on).to_string(),
+        why: if on { SLOPPY_ON } else { SLOPPY_OFF },
+    }
+}
+
+impl Deviation {
+    /// As a line of a plan; none for what this kernel does not have.
+    pub fn plan_step(&self) -> Option<PlanStep> {
+        let found = self.found.as_ref()?;
+        let found = found.split_whitespace().collect::<Vec<_>>().join(" ");
+        Some(PlanStep {
+            action: PlanAction::Change,
+            what: format!("kernel tunable {}", self.path),
+            detail: format!("{found} -> {}: {}", self.want, self.why),
+            disruptive: false,
+        })
+    }
 }
 
 /// Sets what differs, unless nothing may be changed now; what still deviates is returned.
@@ -192,3 +245,6 @@ fn ensure_one(tunable: &Tunable, may_set: bool) -> Option<Deviation> {
 fn same(found: &str, want: &str) -> bool {
     found.split_whitespace().eq(want.split_whitespace())
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ pub struct Facts<'a> {
     pub table: Result<&'a Table, &'a str>,
     /// VIPs whose first checks are in, or whose table was in place when the director started.
     pub settled: &'a BTreeSet<String>,
+    /// Why this node does not know the connections that it would take over, if so.
+    pub new_table: Option<&'a str>,
     /// Why the director drains, if it does.
     pub drain: Option<&'a str>,
 }
@@ -80,6 +82,9 @@ fn verdict(facts: Facts<'_>, vip: &str, services: &[ServiceKey]) -> (VerdictStat
             VerdictState::NotReady,
             "the first checks of its real servers have not ended".to_owned(),
         );
+    }
+    if let Some(reason) = facts.new_table {
+        return (VerdictState::NotReady, reason.to_owned());
     }
     (
         VerdictState::Ready,

@@ -254,8 +254,12 @@ pub struct ConnectionSync {
     pub group: IpAddr,
     /// The UDP port, default 8848.
     pub port: u16,
-    /// Clients of the synchronised services, for the report; usually empty.
-    pub ignore: Vec<IpNet>,
+    /// The longest message in bytes; `None`: what fits into the interface's MTU.
+    pub maxlen: Option<u16>,
+    /// Time to live, default 1.
+    pub ttl: u8,
+    /// How long a director with a new connection table leaves its VIPs to the others; `None`: as the kernel keeps idle TCP connections.
+    pub reboot_wait: Option<Interval>,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,

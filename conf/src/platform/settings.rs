@@ -106,6 +106,12 @@ pub struct DirectorSettings {
     pub allow_exec: bool,
     /// The user that their programs run as. Default `nobody`.
     pub exec_user: String,
+    /// Connections at the busiest time, for the memory forecast.
+    pub expected_connections: u64,
+    /// How long `sloppy_tcp` is on after a takeover; zero: never.
+    pub takeover_window: Interval,
+    /// Kernel tunables that the site chose.
+    pub sysctl: SysctlChoice,
     /// First firewall mark that is ours. Default 0x10000.
     pub mark_base: u32,
     /// How long the kernel keeps connections that say nothing.
@@ -134,6 +140,21 @@ pub struct Peers {
     pub network: String,
     /// Its port. Default 8182.
     pub port: u16,
+}
+
+/// `[director.sysctl]`: the tunables of `net.ipv4.vs` that a site chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SysctlChoice {
+    /// Whether connection tracking is told of IPVS connections.
+    pub conntrack: bool,
+    /// Whether rates are estimated.
+    pub run_estimation: bool,
+    /// When connections are dropped, 0 to 3.
+    pub drop_entry: u8,
+    /// Free memory in pages below which memory is short.
+    pub amemthresh: u32,
+    /// Threads of each synchronisation daemon, a power of two.
+    pub sync_ports: u8,
 }
 
 /// What happens to the IPVS table when the director stops.

@@ -244,8 +244,13 @@ table! {
             group: IpAddr,
             /// UDP port. Default 8848.
             port: WholeNumber<1, 65535>,
-            /// Clients that the report leaves out.
-            ignore: Vec<At<Cidr>>,
+            /// The longest message in bytes, without IP and UDP header. Default: what fits into the interface's MTU.
+            maxlen: WholeNumber<256, 65000>,
+            /// Time to live of the messages; 1 does not leave the network. Default 1.
+            ttl: WholeNumber<1, 255>,
+            /// How long a director whose connection table is new (a reboot) leaves its VIPs to the others: 0s: not at all. Default: as long
+            /// as the kernel keeps idle TCP connections (900s), so that it has heard of every connection when it takes over.
+            reboot_wait: Interval,
         }
     }
 }

@@ -187,6 +187,27 @@ table! {
 }
 
 table! {
+    /// Kernel tunables of IPVS that sites choose.
+    Sysctl {
+        required {}
+        optional {
+            /// Whether IPVS tells connection tracking of its connections: needed where the node translates source addresses of NAT
+            /// services or filters by connection state; costs memory and time for each connection. Default false.
+            conntrack: bool,
+            /// Whether rates are estimated. Without it all counters stand still; costs time with thousands of real servers. Default true.
+            run_estimation: bool,
+            /// Which connections are dropped under memory pressure: 0 none, 1 when memory is short, 2 when short and from then on, 3
+            /// always. Default 1.
+            drop_entry: WholeNumber<0, 3>,
+            /// Free memory in pages below which memory is short. Default 8192 (32 MiB).
+            amemthresh: WholeNumber<64, 16_777_216>,
+            /// Threads of each connection synchronisation daemon: a power of two, at most 64, the same on all directors. Default 1.
+            sync_ports: WholeNumber<1, 64>,
+        }
+    }
+}
+
+table! {
     /// The layer-4 control plane.
     Director {
         required {}
@@ -199,6 +220,13 @@ table! {
             allow_exec: bool,
             /// The user that programs of exec checks run as, by name or number; never root. Default nobody.
             exec_user: String,
+            /// Connections at the busiest time, for the forecast of the memory they take. Default 1000000.
+            expected_connections: WholeNumber<1, 1_000_000_000>,
+            /// For how long after this node took a VIP it goes on with TCP connections that it does not know, by the `mh` hash alone
+            /// (`sloppy_tcp`); needs `scheduler = "mh"` for every TCP service of the director. At most 1m. Default 0s: never.
+            takeover_window: Interval,
+            /// Kernel tunables that sites choose; all others of the profile are fixed.
+            sysctl: Sysctl,
             /// First firewall mark that is ours. Default 65536 (0x10000).
             mark_base: WholeNumber<1, 4_294_901_760>,
             /// How long the kernel keeps connections that say nothing.

@@ -31,6 +31,7 @@ const DEFAULT_DRAIN_TIMEOUT: Interval = Interval::from_secs(300);
 /// What ipvsadm and keepalived use (IP_VS_SYNC_GROUP, IP_VS_SYNC_PORT).
 const DEFAULT_SYNC_GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 81));
 const DEFAULT_SYNC_PORT: u16 = 8848;
+const DEFAULT_SYNC_TTL: u8 = 1;
 
 impl<'a> Resolver<'a> {
     pub(super) fn virtual_services(
@@ -471,10 +472,9 @@ impl<'a> Resolver<'a> {
             id: given(&raw.id)?.narrow(),
             group,
             port: given(&raw.port).map_or(DEFAULT_SYNC_PORT, |port| port.narrow()),
-            ignore: values(raw.ignore.as_ref())
-                .into_iter()
-                .map(|cidr| cidr.0)
-                .collect(),
+            maxlen: given(&raw.maxlen).map(|length| length.narrow()),
+            ttl: given(&raw.ttl).map_or(DEFAULT_SYNC_TTL, |ttl| ttl.narrow()),
+            reboot_wait: given(&raw.reboot_wait),
             place: self.place(raw.span),
         })
     }

@@ -5,7 +5,7 @@ use crate::codes;
 use crate::decode::At;
 use crate::platform::{
     AccessLog, AccessLogFormat, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Peers,
-    Readiness, ReadinessAllow, StopPolicy, VrrpdSettings,
+    Readiness, ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
 };
 use crate::problems::Tiers;
 use crate::raw::settings as raw;
@@ -27,6 +27,10 @@ const DEFAULT_RECONCILE: Interval = Interval::from_secs(5);
 const DEFAULT_EXEC_USER: &str = "nobody";
 const DEFAULT_MARK_BASE: u32 = 0x10000;
 const DEFAULT_REALTIME: u8 = 50;
+/// What the stack is made for: "sites that carry a million concurrent connections".
+const DEFAULT_CONNECTIONS: u64 = 1_000_000;
+/// 32 MiB: the kernel's 4 MiB are used up before anything is dropped, and much more is page cache on a healthy machine.
+const DEFAULT_AMEMTHRESH: u32 = 8192;
 
 impl Resolver<'_> {
     pub(super) fn edge(&mut self) -> EdgeSettings {
@@ -154,6 +158,10 @@ impl Resolver<'_> {
             },
             allow_exec: given(&director.allow_exec).unwrap_or(false),
             exec_user: self.exec_user(),
+            expected_connections: given(&director.expected_connections)
+                .map_or(DEFAULT_CONNECTIONS, |number| number.narrow()),
+            takeover_window: given(&director.takeover_window).unwrap_or(Interval::from_secs(0)),
+            sysctl: self.sysctl(director.sysctl.as_ref()),
             mark_base: given(&director.mark_base).map_or(DEFAULT_MARK_BASE, |mark| mark.narrow()),
             timeouts: self.connection_timeouts(director.timeouts.as_ref()),
             peers,
@@ -184,6 +192,33 @@ impl Resolver<'_> {
         director
             .and_then(|director| director.exec_user.as_deref().cloned())
             .unwrap_or_else(|| DEFAULT_EXEC_USER.to_owned())
+    }
+
+    fn sysctl(&mut self, raw: Option<&At<raw::Sysctl>>) -> SysctlChoice {
+        let none = raw::Sysctl::default();
+        let sysctl = raw.map_or(&none, |raw| &raw.value);
+        let mut sync_ports: u8 = given(&sysctl.sync_ports).map_or(1, |ports| ports.narrow());
+        if let Some(written) = &sysctl.sync_ports
+            && !sync_ports.is_power_of_two()
+        {
+            self.report(
+                codes::SYNC_PORTS,
+                Tiers::LAYER4,
+                written.span,
+                "director.sysctl.sync_ports",
+                format!("`sync_ports` is {sync_ports}, which is no power of two"),
+            )
+            .help("1, 2, 4 or 8 threads are usual");
+            sync_ports = 1;
+        }
+        SysctlChoice {
+            conntrack: given(&sysctl.conntrack).unwrap_or(false),
+            run_estimation: given(&sysctl.run_estimation).unwrap_or(true),
+            drop_entry: given(&sysctl.drop_entry).map_or(1, |mode| mode.narrow()),
+            amemthresh: given(&sysctl.amemthresh)
+                .map_or(DEFAULT_AMEMTHRESH, |pages| pages.narrow()),
+            sync_ports,
+        }
     }
 
     pub(super) fn vrrpd(&mut self) -> VrrpdSettings {

@@ -10,14 +10,6 @@ type Find = fn(&Judge<'_, '_>) -> Vec<Span>;
 
 /// Settings that are not carried out: their key, whom they concern, and where one is used.
 const SETTINGS: &[(&str, Tiers, Find)] = &[
-    ("connection_sync", Tiers::LAYER4, |judge| {
-        judge
-            .raw
-            .connection_sync
-            .iter()
-            .map(|sync| sync.span)
-            .collect()
-    }),
     ("vrrp.heartbeat", Tiers::FAILOVER, |judge| {
         let vips = judge.raw.vip.iter().flat_map(|vips| vips.0.values());
         vips.filter_map(|vip| {

@@ -2,10 +2,59 @@
 
 use super::Judge;
 use crate::codes;
-use crate::platform::Forward;
+use crate::platform::{Forward, Protocol};
 use crate::problems::Tiers;
+use crate::unit::Interval;
+
+/// The longest takeover window.
+const LONGEST_WINDOW: Interval = Interval::from_secs(60);
 
 impl Judge<'_, '_> {
+    /// The stateless layer of a takeover, which needs no synchronisation and is global to a director.
+    pub(super) fn takeover(&mut self) {
+        let platform = self.platform;
+        let window = platform.director.takeover_window;
+        let written = self
+            .raw
+            .director
+            .as_ref()
+            .and_then(|director| director.takeover_window.as_ref());
+        let Some(written) = written.filter(|_| !window.is_zero()) else {
+            return;
+        };
+        let key = "director.takeover_window";
+        if window > LONGEST_WINDOW {
+            self.report(
+                codes::TAKEOVER_LONG,
+                Tiers::LAYER4,
+                written.span,
+                key,
+                format!("the takeover window of {window} is longer than {LONGEST_WINDOW}"),
+            )
+            .help("5s are enough");
+        }
+        let other = platform
+            .virtual_services
+            .values()
+            .find(|service| service.protocol == Protocol::Tcp && service.scheduler.name != "mh");
+        if let Some(service) = other {
+            let at = self.raw_service(&service.name);
+            let at = at.and_then(|raw| raw.scheduler.as_ref().map(|scheduler| scheduler.span));
+            let problem = self
+                .report(
+                    codes::TAKEOVER_SCHEDULER,
+                    Tiers::LAYER4,
+                    written.span,
+                    key,
+                    format!("a takeover window needs `mh` for every TCP service, but service `{}` has scheduler `{}`", service.name, service.scheduler.name),
+                )
+                .help("give all of them `scheduler = \"mh\"`, or take `takeover_window` out: `[connection_sync]` works with every scheduler");
+            if let Some(at) = at {
+                problem.also(at, "the scheduler is chosen here");
+            }
+        }
+    }
+
     pub(super) fn sync(&mut self) {
         let platform = self.platform;
         let (Some(sync), Some(raw)) = (&platform.connection_sync, &self.raw.connection_sync) else {
@@ -16,6 +65,15 @@ impl Judge<'_, '_> {
             .as_ref()
             .map_or(raw.span, |network| network.span);
         for (name, vip) in &platform.vips {
+            if vip.directors.len() == 1 {
+                self.report(
+                    codes::SYNC_ALONE,
+                    Tiers::LAYER4,
+                    raw.span,
+                    "connection_sync",
+                    format!("VIP `{name}` has a single director: its connections are synchronised with nobody"),
+                );
+            }
             if vip.network == sync.network {
                 self.report(
                     codes::SYNC_ON_CLIENTS,

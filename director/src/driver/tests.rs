@@ -103,6 +103,10 @@ impl Bench {
             events: Events::default(),
             verdicts: sender,
             facts: watch::channel(Default::default()).0,
+            sync: sync::keeper::Keeper::new(
+                Arc::new(crate::sync::worker::Worker::default()),
+                state.path(),
+            ),
             // A test must not change the machine it runs on.
             tunables: |_, _| Vec::new(),
         });

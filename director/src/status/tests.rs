@@ -73,6 +73,8 @@ fn why_knows_ranges_and_every_way_to_write_an_address() {
         marking: &[],
         timeouts: None,
         access: &access,
+        more_warnings: Vec::new(),
+        more: Vec::new(),
         now: Moment::ZERO,
     };
     for (wanted, services) in [
