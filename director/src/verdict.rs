@@ -77,14 +77,14 @@ fn verdict(facts: Facts<'_>, vip: &str, services: &[ServiceKey]) -> (VerdictStat
             format!("this director drains {reason}"),
         );
     }
+    if let Some(reason) = facts.new_table {
+        return (VerdictState::NotReady, reason.to_owned());
+    }
     if !facts.settled.contains(vip) {
         return (
             VerdictState::NotReady,
             "the first checks of its real servers have not ended".to_owned(),
         );
-    }
-    if let Some(reason) = facts.new_table {
-        return (VerdictState::NotReady, reason.to_owned());
     }
     (
         VerdictState::Ready,

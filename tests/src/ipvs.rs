@@ -1,6 +1,7 @@
 //! The kernel's IPVS table as `ipvsadm` reads it: an independent witness of what the director programmed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::netns::Node;
 
@@ -92,6 +93,26 @@ pub fn totals(node: &Node) -> (u64, u64) {
     })
 }
 
+/// The clients of the node's connection entries in a state, such as `ESTABLISHED`, or in any.
+pub fn clients(node: &Node, state: Option<&str>) -> BTreeSet<SocketAddr> {
+    // The plain /proc/net is that of the process's first thread.
+    let text = node.run(|| std::fs::read_to_string("/proc/thread-self/net/ip_vs_conn"));
+    parse_entries(&text.unwrap_or_default(), state)
+}
+
+/// Lines such as `TCP 0A090002 9C40 0A000064 0050 0A00000B 0050 ESTABLISHED 897`.
+fn parse_entries(text: &str, state: Option<&str>) -> BTreeSet<SocketAddr> {
+    text.lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let address = u32::from_str_radix(words.get(1)?, 16).ok()?;
+            let port = u16::from_str_radix(words.get(2)?, 16).ok()?;
+            let wanted = state.is_none_or(|state| words.get(7) == Some(&state));
+            wanted.then(|| SocketAddr::new(Ipv4Addr::from(address).into(), port))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +137,17 @@ mod tests {
         assert_eq!(destinations.len(), 2);
         assert_eq!(table["FWM 65536"], ("mh".to_owned(), Vec::new()));
         assert_eq!(table["FWM 65536 IPv6"], ("rr".to_owned(), Vec::new()));
+    }
+
+    #[test]
+    fn connection_entries_are_read() {
+        let text = "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\nTCP 0A090002 9C40 0A000064 0050 0A00000B 0050 \
+             ESTABLISHED     897\nTCP 0A090003 9C41 0A000064 0050 0A00000B 0050 FIN_WAIT        100\n";
+        let established = parse_entries(text, Some("ESTABLISHED"));
+        assert_eq!(
+            established,
+            BTreeSet::from(["10.9.0.2:40000".parse().unwrap()])
+        );
+        assert_eq!(parse_entries(text, None).len(), 2);
     }
 }

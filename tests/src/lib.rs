@@ -4,7 +4,8 @@
 //! Lab (namespaces, links) ── Picture (client, router, lb1, lb2, edge1, edge2, app1..3, a config)
 //!   └─ Node::run ─┬─ Daemon   a binary of WEIR_BIN_DIR: ready, status, kill
 //!                 ├─ Origin   an application server that can misbehave
-//!                 └─ Load     a client with many addresses that counts failures by cause
+//!                 ├─ Load     a client with many addresses that counts failures by cause
+//!                 └─ Held     connections that are held open, half of them idle since the handshake
 //! wait::until     the only way to wait
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod capture;
 pub mod client;
 pub mod daemon;
 pub mod farm;
+pub mod held;
 pub mod http;
 pub mod ipvs;
 pub mod netns;
@@ -30,6 +32,7 @@ pub mod wait;
 pub use capture::Capture;
 pub use client::{Cause, Load, LoadPlan, Report};
 pub use daemon::{Daemon, Kind};
+pub use held::Held;
 pub use netns::{Lab, Node};
 pub use origin::{Behaviour, Origin};
 pub use topology::Picture;

@@ -21,6 +21,7 @@ static LABS: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub struct Lab {
     prefix: String,
+    boots: u32,
     nodes: BTreeMap<String, Arc<Node>>,
     switches: Arc<Node>,
 }
@@ -51,6 +52,7 @@ impl Lab {
         switch_node.ip(&script);
         Lab {
             prefix,
+            boots: 0,
             nodes: BTreeMap::new(),
             switches: Arc::new(switch_node),
         }
@@ -60,6 +62,28 @@ impl Lab {
     pub fn add(&mut self, name: &str) -> Arc<Node> {
         let node = Arc::new(Node::create(&self.prefix, name));
         self.nodes.insert(name.to_owned(), Arc::clone(&node));
+        node
+    }
+
+    /// A machine starts anew: another namespace under the same name, with nothing in it. The old one ends, with whatever still runs there,
+    /// when nobody holds its [`Node`] any more.
+    pub fn reboot(&mut self, name: &str) -> Arc<Node> {
+        drop(self.nodes.remove(name));
+        self.boots += 1;
+        let mut node = Node::create(&self.prefix, &format!("{name}-{}", self.boots));
+        node.name = name.to_owned();
+        let node = Arc::new(node);
+        self.nodes.insert(name.to_owned(), Arc::clone(&node));
+        let switches = Arc::clone(&self.switches);
+        // The kernel takes the old links down by and by.
+        crate::wait::until(
+            "the old links are gone",
+            std::time::Duration::from_secs(10),
+            || {
+                let links = switches.exec("ip", &["-brief", "link"]);
+                !String::from_utf8_lossy(&links.stdout).contains(&format!("{name}-"))
+            },
+        );
         node
     }
 

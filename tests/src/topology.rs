@@ -28,6 +28,8 @@ pub const DIRECTORS: [&str; 2] = ["lb1", "lb2"];
 pub const EDGES: [&str; 2] = ["edge1", "edge2"];
 /// The application servers.
 pub const APPS: [&str; 3] = ["app1", "app2", "app3"];
+/// Directors and edges with the last part of their addresses.
+const MACHINES: [(&str, u8); 4] = [("lb1", 5), ("lb2", 6), ("edge1", 11), ("edge2", 12)];
 /// How many addresses the client has.
 pub const CLIENT_ADDRESSES: u8 = 200;
 
@@ -67,25 +69,17 @@ impl Picture {
             .collect();
         lab.node("client").up("eth0", &clients);
         lab.node("client").ip("route add default via 10.9.0.1\n");
-        for (node, last) in [("lb1", 5), ("lb2", 6), ("edge1", 11), ("edge2", 12)] {
-            lab.plug(node, "eth0", "front", &[format!("10.0.0.{last}/24")]);
-            lab.plug(node, "eth1", "apps", &[format!("192.168.1.{last}/24")]);
-            lab.node(node).ip("route add default via 10.0.0.1\n");
+        for (node, _) in MACHINES {
+            plug_machine(&lab, node);
         }
         for (app, last) in APPS.into_iter().zip(100..) {
             lab.plug(app, "eth1", "apps", &[format!("192.168.1.{last}/24")]);
         }
         for node in ["router", "lb1", "lb2"] {
-            let node = lab.node(node);
-            node.sysctl("net.ipv4.ip_forward", "1");
-            for scope in ["all", "default", "eth0"] {
-                node.sysctl(&format!("net.ipv4.conf.{scope}.send_redirects"), "0");
-            }
+            forwards(lab.node(node));
         }
         for node in lab.nodes() {
-            for scope in ["all", "default"] {
-                node.sysctl(&format!("net.ipv4.conf.{scope}.rp_filter"), "0");
-            }
+            any_path(node);
         }
         let folder = temporary.path().to_owned();
         Picture {
@@ -136,6 +130,42 @@ impl Picture {
         self.daemons
             .get_mut(&(node.to_owned(), kind))
             .unwrap_or_else(|| panic!("no {} runs on {node}", kind.name()))
+    }
+
+    /// The machine of a director starts anew: no daemon, no IPVS, only its own addresses.
+    pub fn reboot(&mut self, director: &str) {
+        self.daemons.retain(|(node, _), _| node != director);
+        let node = self.lab.reboot(director);
+        plug_machine(&self.lab, director);
+        forwards(&node);
+        any_path(&node);
+    }
+
+    /// Makes a node a real server of direct routing by hand: silent about the VIP, which lies on `lo`.
+    pub fn prepare_real_server(&self, name: &str) {
+        let node = self.node(name);
+        for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
+            node.sysctl(&format!("net.ipv4.conf.all.{key}"), value);
+        }
+        node.ip(&format!("address add {VIP}/32 dev lo\n"));
+    }
+
+    /// Moves the VIP by hand, as vrrpd would: the neighbours forget where it was.
+    pub fn move_vip(&self, director: &str) {
+        for (node, held) in DIRECTORS.map(|node| (node, self.node(node).has_address("eth0", VIP))) {
+            if held && node != director {
+                self.node(node)
+                    .ip(&format!("address del {VIP}/32 dev eth0\n"));
+            }
+            if !held && node == director {
+                self.node(node)
+                    .ip(&format!("address add {VIP}/32 dev eth0\n"));
+            }
+        }
+        // There may be no entry to forget.
+        let _ = self
+            .node("router")
+            .try_ip(&format!("neighbour del {VIP} dev eth0\n"));
     }
 
     /// Starts the application servers on port 80.
@@ -244,6 +274,29 @@ impl Picture {
     /// A load from all client addresses to the VIP.
     pub fn load(&self, rate: u32, per_connection: u32) -> Load {
         Load::start(self.node("client"), plan(crate::rate(rate), per_connection))
+    }
+}
+
+fn plug_machine(lab: &Lab, name: &str) {
+    let (_, last) = MACHINES
+        .into_iter()
+        .find(|(machine, _)| *machine == name)
+        .unwrap_or_else(|| panic!("{name} is not on the front network"));
+    lab.plug(name, "eth0", "front", &[format!("10.0.0.{last}/24")]);
+    lab.plug(name, "eth1", "apps", &[format!("192.168.1.{last}/24")]);
+    lab.node(name).ip("route add default via 10.0.0.1\n");
+}
+
+fn forwards(node: &Node) {
+    node.sysctl("net.ipv4.ip_forward", "1");
+    for scope in ["all", "default", "eth0"] {
+        node.sysctl(&format!("net.ipv4.conf.{scope}.send_redirects"), "0");
+    }
+}
+
+fn any_path(node: &Node) {
+    for scope in ["all", "default"] {
+        node.sysctl(&format!("net.ipv4.conf.{scope}.rp_filter"), "0");
     }
 }
 
