@@ -19,7 +19,9 @@ fn scenarios_and_the_demo_have_right_files() {
     for file in [
         "tests/platforms/dr.toml",
         "tests/platforms/nat.toml",
+        "tests/platforms/sync.toml",
         "tests/platforms/two_box.toml",
+        "tests/platforms/two_box_sync.toml",
         "tests/platforms/vip.toml",
         "deploy/examples/demo.toml",
     ] {

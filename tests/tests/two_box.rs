@@ -1,11 +1,12 @@
 //! The two-box site: both machines are directors and edges. What the peer forwarded is not balanced again. Needs ip_vs and tc.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tests::client::unevenness;
-use tests::topology::DIRECTORS;
-use tests::{Kind, Picture, ipvs, need_ipvs, wait};
+use tests::topology::{DIRECTORS, client_addresses, other_director, vip};
+use tests::{Held, Kind, Origin, Picture, http, ipvs, need_ipvs, wait};
 
 #[test]
 fn two_boxes_serve_each_other_without_loops() {
@@ -93,4 +94,88 @@ fn one_box_goes_on_alone() {
         load.stop().begun_in(from, Duration::MAX).causes(),
         BTreeMap::new()
     );
+}
+
+/// Packets that have arrived on `eth0` of both boxes, and those that the client has sent.
+fn packets(picture: &Picture) -> (u64, u64) {
+    let counted = |node: &str, way: &str| {
+        let text = picture.node(node).sh(
+            "ip",
+            &["-json", "-statistics", "link", "show", "dev", "eth0"],
+        );
+        let links: serde_json::Value = serde_json::from_str(&text).expect("JSON of ip");
+        links[0]["stats64"][way]["packets"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no counters: {text}"))
+    };
+    let arrived = DIRECTORS.iter().map(|node| counted(node, "rx")).sum();
+    (arrived, counted("client", "tx"))
+}
+
+#[test]
+fn two_boxes_that_synchronise_lose_no_connection_when_the_vip_moves_both_ways() {
+    need_ipvs();
+    let mut picture = Picture::new();
+    let config = picture.platform("two_box_sync");
+    let origins = DIRECTORS.map(|node| {
+        Origin::start(
+            picture.node(node),
+            "0.0.0.0:80".parse().expect("an address"),
+        )
+    });
+    for director in DIRECTORS {
+        picture.start(director, Kind::RealServer, &config);
+        picture.start(director, Kind::Director, &config);
+    }
+    for director in DIRECTORS {
+        picture.move_vip(director);
+        let node = picture.node(director);
+        let client = picture.node("client");
+        let what = format!("{director} marks what it balances");
+        wait::until(&what, Duration::from_secs(15), || {
+            let address = SocketAddr::new(vip(), 80);
+            let answer = client.run(|| http::get_tcp(address, "your_domain.com", "/"));
+            answer.is_ok_and(|answer| answer.status == 200) && ipvs::totals(node).0 >= 2
+        });
+    }
+
+    let mut held: Vec<Held> = Vec::new();
+    for director in ["lb1", "lb2", "lb1"] {
+        let before = packets(&picture);
+        picture.move_vip(director);
+        for older in &mut held {
+            let outcome = older.ask();
+            assert_eq!(
+                outcome.lost,
+                Vec::<String>::new(),
+                "VIP moved to {director}"
+            );
+        }
+        let target = SocketAddr::new(vip(), 80);
+        let mut new = Held::open(picture.node("client"), target, &client_addresses(), 200);
+        for origin in DIRECTORS {
+            assert!(
+                new.servers().any(|server| server == origin),
+                "{origin} serves"
+            );
+        }
+        let other = picture.node(other_director(director));
+        wait::until("the other box knows them", Duration::from_secs(15), || {
+            let known = ipvs::clients(other, Some("ESTABLISHED"));
+            new.sources().all(|source| known.contains(&source))
+        });
+        assert_eq!(new.ask().lost, Vec::<String>::new());
+        held.push(new);
+        let after = packets(&picture);
+        let (arrived, sent) = (after.0 - before.0, after.1 - before.1);
+        println!(
+            "VIP on {director}: the client sent {sent} packets, {arrived} arrived at the boxes"
+        );
+        // Each packet arrives once at the box with the VIP, and half of them once more at the other one; the rest are checks and ARP.
+        assert!(
+            arrived <= 2 * sent + 200,
+            "packets go round: {arrived} for {sent}"
+        );
+    }
+    drop(origins);
 }

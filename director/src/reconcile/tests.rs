@@ -167,6 +167,24 @@ fn at_the_first_start_it_settles_before_it_is_ready() {
 }
 
 #[test]
+fn a_new_connection_table_makes_it_unready_but_a_missing_service_counts_more() {
+    let mut bench = running();
+    bench
+        .reconciler
+        .handle_new_table(Some("its table is new".to_owned()));
+    let verdicts = bench.reconciler.verdicts(Ok(&bench.kernel.table));
+    assert_eq!(
+        (verdicts[0].state, verdicts[0].reason.as_str()),
+        (VerdictState::NotReady, "its table is new")
+    );
+    bench.kernel.table.services.clear();
+    assert_eq!(bench.verdict(), VerdictState::TableMissing);
+    bench.round();
+    bench.reconciler.handle_new_table(None);
+    assert_eq!(bench.verdict(), VerdictState::Ready);
+}
+
+#[test]
 fn a_restarted_director_adopts_the_table_and_changes_nothing() {
     let before = running();
     let mut bench = Bench::new(platform(BOTH, "80"), before.kernel.clone());
