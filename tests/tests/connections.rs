@@ -194,6 +194,13 @@ fn a_rebooted_director_waits_and_says_so_before_it_takes_connections_that_it_doe
     let mut held = site.open();
     site.wait_known("lb2", &held);
     site.picture.move_vip("lb2");
+    for director in DIRECTORS {
+        wait::until(
+            "the wait of the first start is over",
+            Duration::from_secs(20),
+            || site.verdict(director).0 == "ready",
+        );
+    }
     // The hash alone would now choose others: what is unknown is lost.
     site.intent(&["drain", "edge1", "--why", "a test"]);
     site.wait_weight("10.0.0.11:80", true);
