@@ -64,9 +64,14 @@ pub fn in_uml() -> bool {
     std::env::var_os("WEIR_IN_UML").is_some()
 }
 
+/// Whether this runs inside the emulated machine of `tests/qemu`: correct, and ten times slower than the machine around it.
+pub fn in_qemu() -> bool {
+    std::env::var_os("WEIR_IN_QEMU").is_some()
+}
+
 /// A rate of requests that the kernel at hand can carry beside everything else that runs on it.
 pub fn rate(requests_per_second: u32) -> u32 {
-    if in_uml() {
+    if in_uml() || in_qemu() {
         requests_per_second.min(50)
     } else {
         requests_per_second

@@ -15,9 +15,9 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// A deadline that a slow kernel can keep: longer inside User-mode Linux.
+/// A deadline that a slow kernel can keep: longer inside a guest.
 pub fn patience(duration: Duration) -> Duration {
-    if crate::in_uml() {
+    if crate::in_uml() || crate::in_qemu() {
         duration * 4
     } else {
         duration
