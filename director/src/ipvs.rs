@@ -84,11 +84,12 @@ fn forget_lost<T>(client: &mut Option<Client>, result: &Result<T, ipvs_netlink::
 
 async fn dump(client: &Client) -> Result<Observation, ipvs_netlink::Error> {
     let mut observed = Observation::default();
-    for entry in client.services().await? {
-        let key = entry.service.key;
+    for entry in client.table().await? {
+        let (service, found) = (entry.service, entry.destinations);
+        let key = service.service.key;
         let mut destinations = BTreeMap::new();
         let mut order = Vec::new();
-        for found in client.destinations(&key).await? {
+        for found in found {
             let activity = Activity {
                 active: found.active,
                 inactive: found.inactive,
@@ -100,14 +101,14 @@ async fn dump(client: &Client) -> Result<Observation, ipvs_netlink::Error> {
             order.push(found.destination.key);
             destinations.insert(found.destination.key, found.destination);
         }
-        if matches!(entry.service.scheduler.as_str(), "mh" | "sh" | "dh") {
+        if matches!(service.service.scheduler.as_str(), "mh" | "sh" | "dh") {
             observed.order.insert(key, order);
         }
-        observed.services.insert(key, entry.stats);
+        observed.services.insert(key, service.stats);
         observed.table.services.insert(
             key,
             TableService {
-                service: entry.service,
+                service: service.service,
                 destinations,
             },
         );

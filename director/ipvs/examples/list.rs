@@ -13,9 +13,10 @@ async fn main() -> Result<(), Error> {
         "IP Virtual Server version {major}.{minor}.{patch} (size={})",
         info.connection_table_size
     );
-    for entry in client.services().await? {
-        println!("{} {}", entry.service.key, entry.service.scheduler);
-        for found in client.destinations(&entry.service.key).await? {
+    for entry in client.table().await? {
+        let service = entry.service.service;
+        println!("{} {}", service.key, service.scheduler);
+        for found in entry.destinations {
             let destination = found.destination;
             println!(
                 "  -> {:<28} {:<7} {:<6} {:<10} {}",

@@ -1,143 +1,66 @@
-//! SHELL: the client: one generic netlink socket, a deadline on every request, pipelined changes with an answer for each.
+//! SHELL: the client: a deadline on every request, pipelined changes with an answer for each, whole tables.
 //!
-//! Built straight on `netlink-proto`; the family is resolved by hand. The kernel offers no transaction and sends no events: whoever wants
-//! the table to be in a certain state reads it, compares, and asks for the difference.
+//! The kernel offers no transaction and sends no events: whoever wants the table to be in a certain state reads it, compares, and asks for
+//! the difference.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Mutex, PoisonError};
+mod exchange;
+mod worker;
+
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_generic::GenlMessage;
-use netlink_proto::sys::SocketAddr;
-use netlink_proto::{ConnectionHandle, sys::protocols::NETLINK_GENERIC};
-use tokio::task::JoinHandle;
-
-use crate::error::{Error, Operation};
-use crate::model::Destination;
+use crate::change::Change;
+use crate::envelope::DUMP;
+use crate::error::{Errno, Error, Operation};
 use crate::model::{
-    Daemon, DaemonRole, DestinationEntry, DestinationKey, Info, Service, ServiceEntry, ServiceKey,
-    Timeouts,
+    Daemon, DestinationEntry, Info, ServiceEntry, ServiceKey, TableEntry, Timeouts,
 };
 use crate::wire::{self, Message, command};
+use crate::{DecodeError, Family};
 
-mod payload;
+use exchange::{Answer, Exchange, Failure};
+use worker::{Silence, Worker};
 
-use payload::Payload;
-
-/// The generic netlink controller's fixed family.
-const CONTROLLER: u16 = 16;
-/// Requests sent at once. Their acknowledgements must fit into the socket's receive buffer (208 KiB, about 250 of them).
-const BATCH: usize = 64;
+/// Changes sent at once. If all of them are refused, the answers must fit into the socket's receive buffer (208 KiB, about 270 of them).
+const BATCH: usize = 128;
+/// Services whose destinations are read under one deadline.
+const CHUNK: usize = 256;
 /// How long the kernel may take for one request or batch. It answers in microseconds; a wedged one must not wedge its caller.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One change of the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Adds a service.
-    AddService(Service),
-    /// Changes a service in place: its connections live on, also when the scheduler changes.
-    SetService(Service),
-    /// Deletes a service and its destinations.
-    DeleteService(ServiceKey),
-    /// Adds a destination to a service.
-    AddDestination(ServiceKey, Destination),
-    /// Changes a destination in place.
-    SetDestination(ServiceKey, Destination),
-    /// Deletes a destination.
-    DeleteDestination(ServiceKey, DestinationKey),
-    /// Starts a synchronisation daemon.
-    AddDaemon(Daemon),
-    /// Stops a synchronisation daemon. Kernels were seen to hang when this follows the start at once: wait some milliseconds between the two.
-    DeleteDaemon(DaemonRole),
-    /// Sets the timeouts that are not 0.
-    SetTimeouts(Timeouts),
-    /// Sets the counters of one service to zero, or all.
-    ZeroCounters(Option<ServiceKey>),
-}
-
-impl Change {
-    /// The request's command and attributes.
-    pub fn encode(&self) -> Message {
-        match self {
-            Change::AddService(service) => wire::on_service(command::NEW_SERVICE, service),
-            Change::SetService(service) => wire::on_service(command::SET_SERVICE, service),
-            Change::DeleteService(key) => wire::on_service_key(command::DEL_SERVICE, key),
-            Change::AddDestination(service, destination) => {
-                wire::on_destination(command::NEW_DEST, service, destination)
-            }
-            Change::SetDestination(service, destination) => {
-                wire::on_destination(command::SET_DEST, service, destination)
-            }
-            Change::DeleteDestination(service, key) => {
-                wire::on_destination_key(command::DEL_DEST, service, key)
-            }
-            Change::AddDaemon(daemon) => wire::new_daemon(daemon),
-            Change::DeleteDaemon(role) => wire::delete_daemon(*role),
-            Change::SetTimeouts(timeouts) => wire::set_timeouts(timeouts),
-            Change::ZeroCounters(None) => wire::empty(command::ZERO),
-            Change::ZeroCounters(Some(key)) => wire::on_service_key(command::ZERO, key),
-        }
-    }
-}
-
 /// A connection to the IPVS of the network namespace that the calling thread was in when it connected.
+///
+/// Its socket lives on a thread of its own: a request that the kernel does not finish (stopping a synchronisation daemon was seen to take
+/// a minute) holds up that thread and no other.
 #[derive(Debug)]
 pub struct Client {
-    handle: ConnectionHandle<GenlMessage<Payload>>,
+    worker: Worker,
     family: u16,
     timeout: Duration,
-    connection: JoinHandle<()>,
-    /// The last sequence number: the connection counts requests from 1.
-    sequence: Mutex<u32>,
-}
-
-type Request = NetlinkMessage<GenlMessage<Payload>>;
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
 }
 
 impl Client {
     /// Connects and looks the family up; asking for it makes the kernel load `ip_vs` where modules may be loaded. Needs CAP_NET_ADMIN.
     ///
-    /// Must be called on a tokio runtime with IO and time enabled.
+    /// Must be called on a tokio runtime with time enabled.
     pub async fn connect() -> Result<Self, Error> {
         Self::connect_with_timeout(DEFAULT_TIMEOUT).await
     }
 
     /// [`connect`](Self::connect) with another deadline per request.
     pub async fn connect_with_timeout(timeout: Duration) -> Result<Self, Error> {
-        let (mut connection, handle, _) = netlink_proto::new_connection(NETLINK_GENERIC)
+        let worker = Exchange::open()
+            .and_then(Worker::start)
             .map_err(|source| Error::Socket { source })?;
-        // Acknowledgements tell which change of a batch was done; the end of a dump tells whether it failed on the way.
-        connection.set_forward_ack(true);
-        connection.set_forward_done(true);
-        let connection = tokio::spawn(connection);
         let mut client = Self {
-            handle,
-            family: CONTROLLER,
+            worker,
+            family: exchange::CONTROLLER,
             timeout,
-            connection,
-            sequence: Mutex::new(0),
         };
-        let family = client
-            .query(
-                Operation::ResolveFamily,
-                wire::resolve_family("IPVS"),
-                0,
-                wire::decode_family,
-            )
-            .await;
-        client.family = match family {
+        let request = wire::resolve_family("IPVS");
+        let families = client.query(Operation::ResolveFamily, request, 0, wire::decode_family);
+        client.family = match families.await {
             Ok(families) => families.first().copied().ok_or(Error::FamilyMissing)?,
-            Err(Error::Refused { errno, .. }) if errno == crate::error::Errno::ENOENT => {
+            Err(Error::Refused { errno, .. }) if errno == Errno::ENOENT => {
                 return Err(Error::FamilyMissing);
             }
             Err(error) => return Err(error),
@@ -147,69 +70,70 @@ impl Client {
 
     /// All services, in no particular order.
     pub async fn services(&self) -> Result<Vec<ServiceEntry>, Error> {
-        self.query(
-            Operation::ListServices,
-            wire::empty(command::GET_SERVICE),
-            NLM_F_DUMP,
-            wire::decode_service,
-        )
-        .await
+        let request = wire::empty(command::GET_SERVICE);
+        let decode = wire::decode_service;
+        self.query(Operation::ListServices, request, DUMP, decode)
+            .await
     }
 
-    /// The destinations of a service, in no particular order; none if there is no such service.
+    /// The destinations of a service in the kernel's order, the one added last first; none if there is no such service.
     pub async fn destinations(&self, service: &ServiceKey) -> Result<Vec<DestinationEntry>, Error> {
         let family = service.family();
         let request = wire::on_service_key(command::GET_DEST, service);
-        self.query(
-            Operation::ListDestinations(*service),
-            request,
-            NLM_F_DUMP,
-            |body| wire::decode_destination(body, family),
-        )
-        .await
+        let decode = move |body: &[u8]| wire::decode_destination(body, family);
+        let operation = Operation::ListDestinations(*service);
+        self.query(operation, request, DUMP, decode).await
+    }
+
+    /// All services, each with its destinations.
+    ///
+    /// The kernel lists the destinations of one service at a time, and one list per socket; so this is a request per service, made one after
+    /// the other without going back to the runtime in between. What others change meanwhile may or may not be in the answer.
+    pub async fn table(&self) -> Result<Vec<TableEntry>, Error> {
+        let mut services = self.services().await?.into_iter().peekable();
+        let mut table = Vec::new();
+        while services.peek().is_some() {
+            let chunk: Vec<ServiceEntry> = services.by_ref().take(CHUNK).collect();
+            let Some(first) = chunk.first().map(|entry| entry.service.key) else {
+                break;
+            };
+            let family = self.family;
+            let work = move |exchange: &mut Exchange| {
+                let entries = chunk.into_iter();
+                let entries = entries.map(|entry| exchange.table_entry(family, entry));
+                entries.collect::<Result<Vec<TableEntry>, (ServiceKey, Failure)>>()
+            };
+            let answer = self.worker.run(self.timeout, work).await;
+            let entries = answer
+                .map_err(|silence| self.silent(Operation::ListDestinations(first), silence))?;
+            table.extend(
+                entries
+                    .map_err(|(key, failure)| failed(Operation::ListDestinations(key), failure))?,
+            );
+        }
+        Ok(table)
     }
 
     /// The running synchronisation daemons: none, one, or one of each role.
     pub async fn daemons(&self) -> Result<Vec<Daemon>, Error> {
-        self.query(
-            Operation::ListDaemons,
-            wire::empty(command::GET_DAEMON),
-            NLM_F_DUMP,
-            wire::decode_daemon,
-        )
-        .await
+        let request = wire::empty(command::GET_DAEMON);
+        let decode = wire::decode_daemon;
+        self.query(Operation::ListDaemons, request, DUMP, decode)
+            .await
     }
 
     /// The timeouts of connection entries.
     pub async fn timeouts(&self) -> Result<Timeouts, Error> {
-        let operation = Operation::ReadTimeouts;
-        let answers = self
-            .query(
-                operation.clone(),
-                wire::empty(command::GET_CONFIG),
-                0,
-                wire::decode_timeouts,
-            )
-            .await?;
-        answers.first().copied().ok_or(Error::NoAnswer {
-            operation: Box::new(operation),
-        })
+        let request = wire::empty(command::GET_CONFIG);
+        self.one(Operation::ReadTimeouts, request, wire::decode_timeouts)
+            .await
     }
 
     /// Version and size of the connection table.
     pub async fn info(&self) -> Result<Info, Error> {
-        let operation = Operation::ReadInfo;
-        let answers = self
-            .query(
-                operation.clone(),
-                wire::empty(command::GET_INFO),
-                0,
-                wire::decode_info,
-            )
-            .await?;
-        answers.first().copied().ok_or(Error::NoAnswer {
-            operation: Box::new(operation),
-        })
+        let request = wire::empty(command::GET_INFO);
+        self.one(Operation::ReadInfo, request, wire::decode_info)
+            .await
     }
 
     /// Carries out one change.
@@ -240,206 +164,112 @@ impl Client {
     }
 
     async fn apply_batch(&self, batch: Vec<Change>) -> Vec<Result<(), Error>> {
-        let requests: Vec<_> = batch
-            .iter()
-            .map(|change| self.message(change.encode(), NLM_F_ACK))
-            .collect();
-        let Some((first, stream)) = self.send(requests) else {
-            return batch
-                .into_iter()
-                .map(|change| {
-                    Err(Error::Closed {
-                        operation: Box::new(Operation::Change(change)),
-                    })
-                })
-                .collect();
+        let requests: Vec<Message> = batch.iter().map(Change::encode).collect();
+        let family = self.family;
+        let work = move |exchange: &mut Exchange| exchange.batch(family, &requests);
+        let answers = match self.worker.run(self.timeout, work).await {
+            Ok(Ok(answers)) => answers,
+            // The socket is of no use any more; what was done is unknown.
+            Ok(Err(source)) => {
+                let kind = source.kind();
+                let broken = |_| Error::Socket {
+                    source: kind.into(),
+                };
+                return batch
+                    .into_iter()
+                    .map(|change| Err(broken(change)))
+                    .collect();
+            }
+            Err(silence) => {
+                let silent = |change| self.silent(Operation::Change(change), silence);
+                return batch
+                    .into_iter()
+                    .map(|change| Err(silent(change)))
+                    .collect();
+            }
         };
-        let mut answers =
-            Answers::collect(stream.take(batch.len()).boxed(), first, self.timeout).await;
         batch
             .into_iter()
-            .map(|change| match answers.next() {
-                Some(None) => Ok(()),
-                Some(Some(errno)) => Err(Error::refused(Operation::Change(change), errno)),
-                None => Err(Error::TimedOut {
-                    operation: Box::new(Operation::Change(change)),
-                    timeout: self.timeout,
-                }),
+            .zip(answers)
+            .map(|(change, answer)| match answer {
+                Answer::Done => Ok(()),
+                Answer::Refused(code) => Err(Error::refused(Operation::Change(change), code)),
+                Answer::Lost => Err(failed(Operation::Change(change), Failure::Overrun)),
             })
             .collect()
     }
 
+    /// The one object that a request is answered with.
+    async fn one<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        request: Message,
+        decode: impl Fn(&[u8]) -> Result<T, DecodeError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let answers = self.query(operation.clone(), request, 0, decode).await?;
+        let first = answers.into_iter().next();
+        first.ok_or_else(|| failed(operation, Failure::NoAnswer))
+    }
+
     /// Sends one request and decodes every message of the answer.
-    async fn query<T>(
+    async fn query<T: Send + 'static>(
         &self,
         operation: Operation,
         request: Message,
         flags: u16,
-        decode: impl Fn(&[u8]) -> Result<T, crate::DecodeError>,
+        decode: impl Fn(&[u8]) -> Result<T, DecodeError> + Send + 'static,
     ) -> Result<Vec<T>, Error> {
-        let message = self.message(request, flags);
-        let Some((_, stream)) = self.send(vec![message]) else {
-            return Err(Error::Closed {
-                operation: Box::new(operation),
-            });
-        };
-        let mut stream = stream;
-        let mut found = Vec::new();
-        let all = async {
-            while let Some(message) = stream.next().await {
-                match message.payload {
-                    NetlinkPayload::InnerMessage(message) => {
-                        match decode(&message.payload.message.body) {
-                            Ok(object) => found.push(object),
-                            Err(source) => return Err(Failure::Malformed(source)),
-                        }
-                    }
-                    NetlinkPayload::Error(error) if error.raw_code() != 0 => {
-                        return Err(Failure::Errno(error.raw_code()));
-                    }
-                    NetlinkPayload::Done(done) if done.code < 0 => {
-                        return Err(Failure::Errno(done.code));
-                    }
-                    NetlinkPayload::Overrun(_) => return Err(Failure::Overrun),
-                    _ => {}
-                }
-            }
-            Ok(())
-        };
-        match tokio::time::timeout(self.timeout, all).await {
-            Ok(Ok(())) => Ok(found),
-            Ok(Err(Failure::Errno(code))) => Err(Error::refused(operation, code)),
-            Ok(Err(Failure::Malformed(source))) => Err(Error::Malformed {
-                operation: Box::new(operation),
-                source,
-            }),
-            Ok(Err(Failure::Overrun)) => Err(Error::Socket {
-                source: io::Error::other("netlink messages were lost (receive buffer full)"),
-            }),
-            Err(_) => Err(Error::TimedOut {
-                operation: Box::new(operation),
+        let family = self.family;
+        let work = move |exchange: &mut Exchange| exchange.query(family, flags, &request, &decode);
+        match self.worker.run(self.timeout, work).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(failure)) => Err(failed(operation, failure)),
+            Err(silence) => Err(self.silent(operation, silence)),
+        }
+    }
+
+    fn silent(&self, operation: Operation, silence: Silence) -> Error {
+        let operation = Box::new(operation);
+        match silence {
+            Silence::TimedOut => Error::TimedOut {
+                operation,
                 timeout: self.timeout,
-            }),
+            },
+            Silence::Closed => Error::Closed { operation },
         }
     }
+}
 
-    /// Hands requests to the connection. Answers with the sequence number of the first; `None` if the connection has ended.
-    fn send(&self, requests: Vec<Request>) -> Option<(u32, BoxStream<'static, Request>)> {
-        let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = sequence.wrapping_add(1);
-        *sequence = sequence.wrapping_add(u32::try_from(requests.len()).unwrap_or(u32::MAX));
-        let stream = self
-            .handle
-            .request_batch(requests, SocketAddr::new(0, 0))
-            .ok()?;
-        Some((first, stream.boxed()))
-    }
-
-    fn message(&self, message: Message, flags: u16) -> Request {
-        let mut request = NetlinkMessage::from(GenlMessage::from_payload(Payload {
-            family: self.family,
-            message,
-        }));
-        request.header.flags = NLM_F_REQUEST | flags;
-        request
+impl Exchange {
+    fn table_entry(
+        &mut self,
+        family: u16,
+        service: ServiceEntry,
+    ) -> Result<TableEntry, (ServiceKey, Failure)> {
+        let key = service.service.key;
+        let request = wire::on_service_key(command::GET_DEST, &key);
+        let packets: Family = key.family();
+        let decode = move |body: &[u8]| wire::decode_destination(body, packets);
+        let destinations = self
+            .query(family, DUMP, &request, &decode)
+            .map_err(|failure| (key, failure))?;
+        Ok(TableEntry {
+            service,
+            destinations,
+        })
     }
 }
 
-/// What ends a query early.
-enum Failure {
-    Errno(i32),
-    Malformed(crate::DecodeError),
-    Overrun,
-}
-
-/// The acknowledgements of a batch, by sequence number: one that was lost must not shift the others.
-struct Answers {
-    received: BTreeMap<u32, Option<i32>>,
-    next: u32,
-}
-
-impl Answers {
-    async fn collect(mut stream: BoxStream<'_, Request>, first: u32, timeout: Duration) -> Self {
-        let mut received = BTreeMap::new();
-        let all = async {
-            while let Some(message) = stream.next().await {
-                if let NetlinkPayload::Error(error) = &message.payload {
-                    let code = error.raw_code();
-                    received.insert(message.header.sequence_number, (code != 0).then_some(code));
-                }
-            }
-        };
-        // What was answered before the deadline counts.
-        let _ = tokio::time::timeout(timeout, all).await;
-        Self {
-            received,
-            next: first,
-        }
-    }
-
-    /// The answer to the next request: `None` if there was none in time, else the error code or `None` for success.
-    fn next(&mut self) -> Option<Option<i32>> {
-        let answer = self.received.remove(&self.next);
-        self.next = self.next.wrapping_add(1);
-        answer
+fn failed(operation: Operation, failure: Failure) -> Error {
+    let operation = Box::new(operation);
+    match failure {
+        Failure::Errno(code) => Error::refused(*operation, code),
+        Failure::Malformed(source) => Error::Malformed { operation, source },
+        Failure::Overrun => Error::Overrun { operation },
+        Failure::NoAnswer => Error::NoAnswer { operation },
+        Failure::Socket(source) => Error::Socket { source },
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroI32;
-
-    use netlink_packet_core::ErrorMessage;
-
-    use super::*;
-
-    fn answer(sequence: u32, code: i32) -> Request {
-        let mut error = ErrorMessage::default();
-        error.code = NonZeroI32::new(code);
-        let mut message = NetlinkMessage::new(Default::default(), NetlinkPayload::Error(error));
-        message.header.sequence_number = sequence;
-        message
-    }
-
-    /// The controller of generic netlink, which every kernel has, refuses our requests one by one: each gets its own answer.
-    #[tokio::test]
-    async fn each_request_gets_its_answer_from_a_kernel() {
-        let (mut connection, handle, _) =
-            netlink_proto::new_connection(NETLINK_GENERIC).expect("a socket");
-        connection.set_forward_ack(true);
-        connection.set_forward_done(true);
-        let client = Client {
-            handle,
-            family: CONTROLLER,
-            timeout: DEFAULT_TIMEOUT,
-            connection: tokio::spawn(connection),
-            sequence: Mutex::new(0),
-        };
-        for _ in 0..2 {
-            let controller = client
-                .query(
-                    Operation::ResolveFamily,
-                    wire::resolve_family("nlctrl"),
-                    0,
-                    wire::decode_family,
-                )
-                .await
-                .expect("an answer");
-            assert_eq!(controller, [CONTROLLER]);
-            let changes = vec![Change::ZeroCounters(None); BATCH + 3];
-            let results = client.apply(changes).await;
-            assert_eq!(results.len(), BATCH + 3);
-            for result in results {
-                assert!(matches!(result, Err(Error::Refused { .. })), "{result:?}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_lost_answer_does_not_shift_the_others() {
-        let stream = futures_util::stream::iter([answer(8, -17), answer(10, 0)]);
-        let mut answers = Answers::collect(stream.boxed(), 7, DEFAULT_TIMEOUT).await;
-        let all: Vec<_> = (0..4).map(|_| answers.next()).collect();
-        assert_eq!(all, [None, Some(Some(-17)), None, Some(None)]);
-    }
-}
+mod tests;

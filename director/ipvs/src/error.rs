@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::attr::DecodeError;
-use crate::client::Change;
+use crate::change::Change;
 use crate::model::ServiceKey;
 
 /// A kernel error number.
@@ -137,6 +137,15 @@ pub enum Error {
     /// It was not tried, because the kernel had stopped answering before its turn.
     #[error("did not {operation}: the kernel had stopped answering")]
     NotSent {
+        /// What was asked.
+        operation: Box<Operation>,
+    },
+    /// The kernel dropped answers, because the socket's queue was full (ENOBUFS). A read was tried again before this is said; whether a change was
+    /// carried out is unknown.
+    #[error(
+        "failed to {operation}: the kernel dropped its answer, because the socket's receive buffer was full; read the table again to see what was done, and raise net.core.rmem_max (`sysctl -w net.core.rmem_max=1048576`)"
+    )]
+    Overrun {
         /// What was asked.
         operation: Box<Operation>,
     },

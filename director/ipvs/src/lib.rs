@@ -2,7 +2,8 @@
 //!
 //! - [`model`](crate::Service): services by address or firewall mark, destinations (direct routing, NAT, tunnels), synchronisation daemons,
 //!   timeouts, counters.
-//! - [`Client`]: reads them, and carries out [`Change`]s, pipelined, each with its own answer and a deadline.
+//! - [`Client`]: reads them, one by one or as a whole [`table`](Client::table), and carries out [`Change`]s, pipelined, each with its own answer
+//!   and a deadline.
 //! - [`wire`]: the codec, usable without the client. No bytes make it panic.
 //!
 //! ```no_run
@@ -27,16 +28,23 @@
 #![forbid(unsafe_code)]
 
 mod attr;
+mod change;
 mod client;
+mod envelope;
 mod error;
 mod model;
 pub mod wire;
 
 pub use attr::DecodeError;
-pub use client::{Change, Client, DEFAULT_TIMEOUT};
+pub use change::Change;
+pub use client::{Client, DEFAULT_TIMEOUT};
 pub use error::{Errno, Error, Operation};
 pub use model::{
     Daemon, DaemonRole, Destination, DestinationEntry, DestinationKey, Family, Forward, Info,
-    Persistence, Protocol, Service, ServiceEntry, ServiceFlags, ServiceKey, Stats, Timeouts,
-    Tunnel, TunnelChecksum,
+    Persistence, Protocol, Service, ServiceEntry, ServiceFlags, ServiceKey, Stats, TableEntry,
+    Timeouts, Tunnel, TunnelChecksum,
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

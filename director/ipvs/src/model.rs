@@ -339,6 +339,15 @@ pub struct DestinationEntry {
     pub stats: Stats,
 }
 
+/// A service in the kernel's table, with its destinations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableEntry {
+    /// The service.
+    pub service: ServiceEntry,
+    /// Its destinations in the kernel's order, the one added last first.
+    pub destinations: Vec<DestinationEntry>,
+}
+
 /// The role of a connection synchronisation daemon. Both roles may run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DaemonRole {

@@ -1,9 +1,11 @@
-//! Golden bytes: every message of `tests/fixtures`, encoded and decoded, then cut and flipped.
+//! Golden bytes: what the messages of `tests/fixtures` say, then cut and flipped. [`golden`] compares all of them with an independent decoding.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{DestinationEntry, Info, Persistence, Protocol, ServiceEntry, ServiceFlags};
+
+mod golden;
 
 const FULL: &str = include_str!("../../tests/fixtures/genl-full.txt");
 const MIXED: &str = include_str!("../../tests/fixtures/genl-daemon-mixed.txt");
@@ -15,14 +17,6 @@ struct Case {
 }
 
 impl Case {
-    /// Command and body of the request.
-    fn message(&self) -> Message {
-        Message {
-            command: self.request[16],
-            body: self.request[20..].to_vec(),
-        }
-    }
-
     /// Bodies of the replies that are IPVS messages.
     fn bodies(&self) -> Vec<&[u8]> {
         self.replies
@@ -80,64 +74,6 @@ fn tcp(address: &str, port: u16) -> ServiceKey {
 
 fn route(address: &str, port: u16, weight: u32) -> Destination {
     Destination::new(address.parse().unwrap(), port, Forward::DirectRoute, weight)
-}
-
-#[test]
-fn requests_are_the_bytes_that_the_kernel_accepted() {
-    let service = Service::new(tcp("10.0.0.9", 443), "wlc");
-    assert_eq!(
-        on_service(command::NEW_SERVICE, &service),
-        case(FULL, "new-service").message()
-    );
-    assert_eq!(
-        on_destination(command::NEW_DEST, &service.key, &route("10.1.0.1", 443, 1)),
-        case(FULL, "new-dest").message()
-    );
-    assert_eq!(
-        on_destination(command::SET_DEST, &service.key, &route("10.1.0.9", 443, 1)),
-        case(FULL, "set-dest-missing").message()
-    );
-    assert_eq!(
-        on_service_key(command::DEL_SERVICE, &tcp("10.0.0.77", 80)),
-        case(FULL, "del-service-missing").message()
-    );
-    let mark = ServiceKey::Mark {
-        family: Family::V6,
-        mark: 8,
-    };
-    assert_eq!(
-        on_service_key(command::GET_DEST, &mark),
-        case(FULL, "get-dest: destinations of fwmark 8").message()
-    );
-    let mixed = Destination {
-        forward: Forward::Tunnel(Tunnel::IpIp),
-        ..route("fd00::9", 80, 1)
-    };
-    assert_eq!(
-        on_destination(command::NEW_DEST, &tcp("10.0.0.1", 80), &mixed),
-        case(MIXED, "new-dest-mixed-tun").message()
-    );
-    assert_eq!(
-        new_daemon(&Daemon::new(DaemonRole::Master, "lo", 9)),
-        case(MIXED, "new-daemon-lo").message()
-    );
-    assert_eq!(
-        delete_daemon(DaemonRole::Master),
-        case(MIXED, "del-daemon").message()
-    );
-    assert_eq!(
-        set_timeouts(&Timeouts {
-            tcp: 0,
-            tcp_fin: 0,
-            udp: 30
-        }),
-        case(MIXED, "set-config-zero").message()
-    );
-    assert_eq!(resolve_family("IPVS"), case(FULL, "getfamily").message());
-    assert_eq!(
-        empty(command::GET_SERVICE),
-        case(FULL, "get-service").message()
-    );
 }
 
 #[test]
@@ -351,6 +287,33 @@ fn decode_everything(bytes: &[u8]) {
 #[test]
 fn no_bytes_make_it_panic() {
     bolero::check!().for_each(decode_everything);
+}
+
+/// What the fuzzer does to a captured message: which one, what is written where, and where it is cut.
+type Damage = (u16, Vec<(u16, u8)>, Option<u16>);
+
+/// A mutated capture gets past the lengths that random bytes stop at.
+#[test]
+fn damaged_captures_do_not_make_it_panic() {
+    let cases: Vec<Case> = cases(FULL).into_iter().chain(cases(MIXED)).collect();
+    let replies: Vec<&Vec<u8>> = cases.iter().flat_map(|case| &case.replies).collect();
+    bolero::check!()
+        .with_type::<Damage>()
+        .for_each(|(which, writes, cut)| {
+            let mut datagram = replies[usize::from(*which) % replies.len()].clone();
+            for (at, byte) in writes {
+                let at = usize::from(*at) % datagram.len();
+                datagram[at] = *byte;
+            }
+            if let Some(cut) = cut {
+                datagram.truncate(usize::from(*cut) % (datagram.len() + 1));
+            }
+            for envelope in crate::envelope::Envelopes::new(&datagram).flatten() {
+                if let crate::envelope::Content::Body(body) = envelope.content {
+                    decode_everything(body);
+                }
+            }
+        });
 }
 
 #[test]
