@@ -57,8 +57,16 @@ impl Daemon for Director {
         }
     }
 
+    fn render_why(answer: &serde_json::Value) -> Option<String> {
+        Some(render::why(answer))
+    }
+
     fn render_status(data: &serde_json::Value, out: &mut String) {
         render::status(data, out);
+    }
+
+    fn render_down(data: &serde_json::Value, out: &mut String) {
+        render::down(data, out);
     }
 }
 

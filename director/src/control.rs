@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::driver::Command;
 use crate::peers;
+use crate::why::Query;
 
 /// At least this often vrrpd hears the verdicts, so that silence means a dead director.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -97,27 +98,19 @@ impl Control for DirectorControl {
     }
 
     async fn why(&self, query: &Value) -> Result<Value, Refused> {
-        let wanted = query
-            .get("args")
-            .and_then(|args| args.get(0))
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        if wanted.is_empty() {
-            return Err(Refused::new(
-                Exit::Usage,
-                "write `director why VIP:PORT`, such as `director why 10.0.0.100:80`",
-            ));
-        }
+        let arguments = query.get("args").and_then(Value::as_array);
+        let words = arguments.into_iter().flatten().filter_map(Value::as_str);
+        let query = Query::parse(words).map_err(|wrong| Refused::new(Exit::Usage, wrong))?;
+        let wanted = query.wanted.clone();
         let answer = self
-            .ask(|answer| Command::Why(wanted.clone(), answer))
+            .ask(|answer| Command::Why(query, answer))
             .await
             .ok_or_else(stopping)?;
         answer.ok_or_else(|| {
             Refused::new(
                 Exit::Failed,
                 format!(
-                    "no virtual service here is `{wanted}`: a connection to it is not balanced"
+                    "nothing here is `{wanted}`, neither a service of ours nor one of others: a connection to it is not balanced"
                 ),
             )
         })

@@ -3,6 +3,7 @@
 //! One task owns the [`Reconciler`] and the last observation; the control sockets talk to it through a bounded queue. Decides nothing.
 
 mod beside;
+mod outside;
 mod report;
 mod timeouts;
 
@@ -38,6 +39,7 @@ use crate::status::{self, Around};
 use crate::sync;
 use crate::sysctl::{Deviation, Tunable};
 use crate::table::Step;
+use crate::why::{self, Query};
 
 /// What others changed: how many of the last entries are shown.
 const DRIFT_SHOWN: usize = 10;
@@ -68,7 +70,7 @@ pub enum Command {
     /// What connections a target still has here.
     Remaining(Target, oneshot::Sender<Remaining>),
     /// How a connection would be treated.
-    Why(String, oneshot::Sender<Option<Value>>),
+    Why(Query, oneshot::Sender<Option<Value>>),
 }
 
 /// Looks at the kernel's tunables, sets them if it may, and returns what still deviates.
@@ -97,7 +99,7 @@ pub struct Driver {
     sysctl_due: Moment,
     tunables: Tunables,
     failed: Vec<String>,
-    drift: Vec<String>,
+    drift: Vec<(Moment, String)>,
     /// Changes that wait for the end of a hold.
     waiting: usize,
     next: Moment,
@@ -345,6 +347,10 @@ impl Driver {
                 let report =
                     apply::apply(self.ipvs.as_ref(), table, round.steps, caution, marks).await;
                 self.take_report(&report);
+                let filters = self.marking.take_repairs();
+                if !filters.is_empty() {
+                    self.report_repairs(filters.len(), filters);
+                }
                 self.reconciler.handle_applied(&self.observed.table);
             } else {
                 self.waiting = round.steps.len();
@@ -358,8 +364,11 @@ impl Driver {
             self.reconciler.decide(now);
         }
         self.next = next;
-        self.metrics
-            .update(|sample| status::sample(&self.reconciler, &self.observed, sample));
+        let load = self.prober.load();
+        self.metrics.update(|sample| {
+            sample.load = load;
+            status::sample(&self.reconciler, &self.observed, sample);
+        });
         self.publish();
     }
 
@@ -434,14 +443,12 @@ impl Driver {
                 let remaining = status::remaining(&self.reconciler, &self.observed, &target);
                 let _ = answer.send(remaining);
             }
-            Command::Why(wanted, answer) => {
+            Command::Why(query, answer) => {
                 self.look().await;
-                let _ = answer.send(status::why(
-                    &self.reconciler,
-                    &self.observed,
-                    &self.around(),
-                    &wanted,
-                ));
+                let facts = outside::facts(query.from).await;
+                let around = self.around();
+                let found = why::why(&self.reconciler, &self.observed, &around, &query, &facts);
+                let _ = answer.send(found);
             }
         }
     }
@@ -464,7 +471,7 @@ impl Driver {
             drift: &self.drift,
             drift_total: self.metrics.read(|sample| sample.drift),
             marking: self.marking.problems(),
-            access: &self.access,
+            access: Some(&self.access),
             more_warnings: self.warnings_beside(),
             more: self.data_beside(),
             now: clock::now(),

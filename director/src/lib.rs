@@ -38,3 +38,4 @@ pub mod table;
 pub mod takeover;
 pub mod timeouts;
 pub mod verdict;
+pub mod why;

@@ -85,6 +85,10 @@ pub fn wanted(
     interfaces
 }
 
+fn ids(wanted: &Wanted) -> BTreeSet<FilterId> {
+    wanted.filters.iter().map(Filter::id).collect()
+}
+
 /// What would change on an interface that has the filters `found`, as lines of a plan.
 fn steps(interface: &str, wanted: &Wanted, found: &BTreeSet<FilterId>) -> Vec<PlanStep> {
     let step = |action, detail| PlanStep {
@@ -93,7 +97,7 @@ fn steps(interface: &str, wanted: &Wanted, found: &BTreeSet<FilterId>) -> Vec<Pl
         detail,
         disruptive: false,
     };
-    let ids: BTreeSet<FilterId> = wanted.filters.iter().map(Filter::id).collect();
+    let ids = ids(wanted);
     let missing = wanted
         .filters
         .iter()
@@ -146,6 +150,10 @@ pub struct Marking {
     /// Addresses whose marks wait for a peer, by interface: for the plan they are nothing new.
     waiting: BTreeMap<String, BTreeSet<IpAddr>>,
     problems: Vec<String>,
+    /// The filters that the last pass left in place, by interface.
+    placed: BTreeMap<String, BTreeSet<FilterId>>,
+    /// What others changed and was put back, as sentences.
+    repairs: Vec<String>,
     looked: bool,
 }
 
@@ -153,6 +161,11 @@ impl Marking {
     /// What keeps services that are found by mark from working, as sentences.
     pub fn problems(&self) -> &[String] {
         &self.problems
+    }
+
+    /// What others changed and was put back since the last call, a sentence per interface.
+    pub fn take_repairs(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.repairs)
     }
 
     /// Compares and repairs.
@@ -292,7 +305,10 @@ impl Marking {
         match result {
             Ok((0, 0)) => {}
             Ok((added, removed)) => {
-                tracing::info!(interface, added, removed, "ingress filters changed")
+                tracing::info!(interface, added, removed, "ingress filters changed");
+                if self.placed.get(interface) == Some(&ids(wanted)) {
+                    self.repairs.push(format!("{added} filters at the ingress of {interface} were missing, {removed} were not wanted"));
+                }
             }
             // An interface that is gone has no filters, which is right if none are wanted.
             Err(_) if wanted.filters.is_empty() => {}
@@ -303,8 +319,10 @@ impl Marking {
         }
         if wanted.filters.is_empty() {
             self.touched.remove(interface);
+            self.placed.remove(interface);
         } else {
             self.touched.insert(interface.to_owned());
+            self.placed.insert(interface.to_owned(), ids(wanted));
         }
     }
 

@@ -7,6 +7,8 @@ mod connections;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ipvs_netlink::Stats;
+use probe::Load;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -21,12 +23,14 @@ pub type Labels = Vec<(&'static str, String)>;
 /// What the metrics say.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
-    /// Per service: labels, connections, bytes in, bytes out.
-    pub services: Vec<(Labels, u64, u64, u64)>,
-    /// Per destination: labels, active, inactive, weight, healthy.
-    pub destinations: Vec<(Labels, [i64; 4])>,
+    /// Per service of the kernel's.
+    pub services: Vec<ServiceSample>,
+    /// Per destination.
+    pub destinations: Vec<DestinationSample>,
     /// Per checked target: labels, good results, bad results, seconds of the last one.
     pub checks: Vec<(Labels, u64, u64, Option<f64>)>,
+    /// How busy the checks are, and whether they start when they are due.
+    pub load: Load,
     /// Entries that others changed and we put back.
     pub drift: u64,
     /// Requests that the kernel refused or did not answer.
@@ -43,6 +47,38 @@ pub struct Sample {
     pub sysctl_deviations: i64,
     /// The connection table and its synchronisation.
     pub connections: Connections,
+}
+
+/// What is known of a service.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceSample {
+    /// Which.
+    pub labels: Labels,
+    /// Whether answers go past this machine.
+    pub one_way: bool,
+    /// The kernel's counters.
+    pub stats: Stats,
+    /// Its real servers: those that serve, those that should, all.
+    pub servers: [i64; 3],
+}
+
+/// What is known of a destination.
+#[derive(Debug, Clone, Default)]
+pub struct DestinationSample {
+    /// Which.
+    pub labels: Labels,
+    /// Active connections.
+    pub active: u32,
+    /// Other connections.
+    pub inactive: u32,
+    /// The weight in the kernel.
+    pub weight: u32,
+    /// Whether it is healthy.
+    pub healthy: bool,
+    /// Whether the operator took it out, and how.
+    pub admin: Option<&'static str>,
+    /// Connections scheduled.
+    pub connections: u64,
 }
 
 /// The newest sample; clones share it.
@@ -68,65 +104,8 @@ impl Metrics {
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let sample = self.sample().clone();
-        let services = |value: fn(&(Labels, u64, u64, u64)) -> u64| {
-            sample
-                .services
-                .iter()
-                .map(move |entry| (entry.0.clone(), value(entry)))
-        };
-        counters(
-            &mut encoder,
-            "director_service_connections",
-            "Connections scheduled",
-            services(|entry| entry.1),
-        )?;
-        let direction = |labels: &Labels, direction: &str| {
-            let mut labels = labels.clone();
-            labels.push(("direction", direction.to_owned()));
-            labels
-        };
-        let bytes = sample
-            .services
-            .iter()
-            .flat_map(|(labels, _, input, output)| {
-                [
-                    (direction(labels, "in"), *input),
-                    (direction(labels, "out"), *output),
-                ]
-            });
-        counters(
-            &mut encoder,
-            "director_bytes",
-            "Bytes by direction; out is 0 where answers do not pass here",
-            bytes,
-        )?;
-        for (at, name, help) in [
-            (
-                0,
-                "director_destination_connections_active",
-                "Active connections of a real server",
-            ),
-            (
-                1,
-                "director_destination_connections_inactive",
-                "Other connections of a real server",
-            ),
-            (
-                2,
-                "director_destination_weight",
-                "Weight of a real server in the kernel",
-            ),
-            (
-                3,
-                "director_destination_health",
-                "Whether a real server is healthy: 1 or 0",
-            ),
-        ] {
-            let values = sample.destinations.iter().map(|(labels, values)| {
-                (labels.clone(), values.get(at).copied().unwrap_or_default())
-            });
-            gauges(&mut encoder, name, help, values)?;
-        }
+        services(&mut encoder, &sample.services)?;
+        destinations(&mut encoder, &sample.destinations)?;
         let result = |labels: &Labels, result: &str| {
             let mut labels = labels.clone();
             labels.push(("result", result.to_owned()));
@@ -149,7 +128,23 @@ impl Collector for Metrics {
             "How long the last check took",
             durations,
         )?;
+        gauges(
+            &mut encoder,
+            "director_check_lateness_seconds",
+            "The highest lateness of a check in the last minute or two",
+            std::iter::once((Labels::new(), sample.load.lateness.as_secs_f64())),
+        )?;
         for (name, help, value) in [
+            (
+                "director_checks_started",
+                "Checks started",
+                sample.load.started,
+            ),
+            (
+                "director_checks_late",
+                "Checks that started later than a tenth of their interval",
+                sample.load.late,
+            ),
             (
                 "director_drift",
                 "Entries of the kernel's table that others changed",
@@ -179,7 +174,18 @@ impl Collector for Metrics {
             "Packets dropped by the lists and limits of a service",
             sample.access_dropped.iter().cloned(),
         )?;
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (name, help, value) in [
+            (
+                "director_check_targets",
+                "Targets that are checked; services that ask the same share one",
+                count(sample.load.targets),
+            ),
+            (
+                "director_checks_waiting",
+                "Checks that are due and wait for others to end",
+                count(sample.load.waiting),
+            ),
             (
                 "director_access_enforced",
                 "Whether lists and limits are enforced, or there are none: 1 or 0",
@@ -205,6 +211,122 @@ impl Collector for Metrics {
         }
         connections::encode(&sample.connections, &mut encoder)
     }
+}
+
+fn with(labels: &Labels, name: &'static str, value: &str) -> Labels {
+    let mut labels = labels.clone();
+    labels.push((name, value.to_owned()));
+    labels
+}
+
+fn services(
+    encoder: &mut DescriptorEncoder<'_>,
+    services: &[ServiceSample],
+) -> Result<(), fmt::Error> {
+    let with_path = |service: &ServiceSample| {
+        let path = if service.one_way {
+            "one_way"
+        } else {
+            "both_ways"
+        };
+        with(&service.labels, "path", path)
+    };
+    counters(
+        encoder,
+        "director_service_connections",
+        "Connections scheduled",
+        services
+            .iter()
+            .map(|service| (with_path(service), service.stats.connections)),
+    )?;
+    type Pair = fn(&Stats) -> (u64, u64);
+    let directions: [(&str, &str, Pair); 2] = [
+        (
+            "director_packets",
+            "Packets by direction; out is 0 where answers do not pass here",
+            |stats| (stats.packets_in, stats.packets_out),
+        ),
+        (
+            "director_bytes",
+            "Bytes by direction; out is 0 where answers do not pass here",
+            |stats| (stats.bytes_in, stats.bytes_out),
+        ),
+    ];
+    for (name, help, pair) in directions {
+        let values = services.iter().flat_map(|service| {
+            let labels = with_path(service);
+            let (input, output) = pair(&service.stats);
+            [
+                (with(&labels, "direction", "in"), input),
+                (with(&labels, "direction", "out"), output),
+            ]
+        });
+        counters(encoder, name, help, values)?;
+    }
+    let states = ["serving", "eligible", "all"];
+    let servers = services.iter().flat_map(|service| {
+        let counted = states.iter().zip(service.servers);
+        counted.map(|(state, count)| (with(&service.labels, "state", state), count))
+    });
+    gauges(
+        encoder,
+        "director_service_servers",
+        "Real servers that serve, that should (nobody took them out), and all",
+        servers,
+    )
+}
+
+fn destinations(
+    encoder: &mut DescriptorEncoder<'_>,
+    destinations: &[DestinationSample],
+) -> Result<(), fmt::Error> {
+    type Value = fn(&DestinationSample) -> i64;
+    let values: [(&str, &str, Value); 4] = [
+        (
+            "director_destination_connections_active",
+            "Active connections of a real server",
+            |destination| destination.active.into(),
+        ),
+        (
+            "director_destination_connections_inactive",
+            "Other connections of a real server",
+            |destination| destination.inactive.into(),
+        ),
+        (
+            "director_destination_weight",
+            "Weight of a real server in the kernel",
+            |destination| destination.weight.into(),
+        ),
+        (
+            "director_destination_health",
+            "Whether a real server is healthy: 1 or 0",
+            |destination| destination.healthy.into(),
+        ),
+    ];
+    for (name, help, value) in values {
+        let values = destinations
+            .iter()
+            .map(|destination| (destination.labels.clone(), value(destination)));
+        gauges(encoder, name, help, values)?;
+    }
+    let taken_out = destinations.iter().filter_map(|destination| {
+        let admin = destination.admin?;
+        Some((with(&destination.labels, "admin", admin), 1))
+    });
+    gauges(
+        encoder,
+        "director_destination_admin",
+        "Real servers that the operator took out, and how: drain or disabled",
+        taken_out,
+    )?;
+    counters(
+        encoder,
+        "director_destination_connections",
+        "Connections scheduled to a real server",
+        destinations
+            .iter()
+            .map(|destination| (destination.labels.clone(), destination.connections)),
+    )
 }
 
 pub(crate) fn counters(
@@ -241,3 +363,6 @@ where
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,28 +4,16 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+/// Width of the terminal that everything fits on.
+const COLUMNS: usize = 80;
+/// Width of an address with its arrow.
+const ADDRESS: usize = 43;
+/// Repairs that are shown.
+const REPAIRS: usize = 5;
+
 /// Renders the `data` of the status answer.
 pub fn status(data: &Value, out: &mut String) {
-    for warning in list(data, "warnings") {
-        line(
-            out,
-            format_args!("WARNING  {}", warning.as_str().unwrap_or_default()),
-        );
-    }
-    for vip in list(data, "vips") {
-        line(
-            out,
-            format_args!(
-                "VIP {:<16} {:<14} {}",
-                text(vip, "vip"),
-                text(vip, "state"),
-                text(vip, "reason")
-            ),
-        );
-    }
-    if !list(data, "vips").is_empty() {
-        out.push('\n');
-    }
+    head(data, out);
     let ipvs = data.get("ipvs").unwrap_or(&Value::Null);
     line(
         out,
@@ -35,13 +23,7 @@ pub fn status(data: &Value, out: &mut String) {
             number(ipvs, "connection_table_size")
         ),
     );
-    line(
-        out,
-        format_args!(
-            "{:<43} {:<7} {:>6} {:>10} {:>10}",
-            "  -> RemoteAddress:Port", "Forward", "Weight", "ActiveConn", "InActConn"
-        ),
-    );
+    heading(out);
     for service in list(data, "services") {
         services(service, out);
     }
@@ -56,19 +38,109 @@ pub fn status(data: &Value, out: &mut String) {
             format_args!("timeouts: tcp {tcp} s, tcp_fin {tcp_fin} s, udp {udp} s"),
         );
     }
-    for leaving in list(data, "draining") {
-        let seconds = number(leaving, "deleted_in_ms") / 1000;
+    leaving(data, out);
+    access(data, out);
+    repairs(data, out);
+    connections(data, out);
+    deviations(data, out);
+}
+
+/// Only what is not well: warnings, VIPs that are not ready, services that lack something, with the real servers that are meant.
+pub fn down(data: &Value, out: &mut String) {
+    head(data, out);
+    let ill: Vec<Value> = list(data, "services").iter().filter_map(ill).collect();
+    if ill.is_empty() {
         line(
             out,
-            format_args!(
-                "draining {} of {}: {} active, deleted in {seconds} s at the latest",
-                text(leaving, "destination"),
-                text(leaving, "service"),
-                number(leaving, "active")
+            format_args!("every real server of every service is healthy and in service"),
+        );
+    } else {
+        heading(out);
+    }
+    for service in &ill {
+        services(service, out);
+    }
+    leaving(data, out);
+    deviations(data, out);
+}
+
+/// A service without the real servers that are well; `None` if all is.
+fn ill(service: &Value) -> Option<Value> {
+    let is_well = |server: &Value| {
+        text(server, "health") == "up"
+            && text(server, "admin") == "ready"
+            && number(server, "weight") > 0
+    };
+    let servers: Vec<Value> = list(service, "real_servers")
+        .iter()
+        .filter(|server| !is_well(server))
+        .cloned()
+        .collect();
+    let flag = |key: &str| service.get(key).and_then(Value::as_bool);
+    let sound = flag("in_kernel") != Some(false) && flag("panic") != Some(true);
+    if sound && servers.is_empty() {
+        return None;
+    }
+    let mut service = service.clone();
+    service["real_servers"] = Value::Array(servers);
+    Some(service)
+}
+
+fn head(data: &Value, out: &mut String) {
+    for warning in list(data, "warnings") {
+        wrapped(
+            out,
+            0,
+            &format!("WARNING  {}", warning.as_str().unwrap_or_default()),
+        );
+    }
+    for vip in list(data, "vips") {
+        let (name, state, reason) = (text(vip, "vip"), text(vip, "state"), text(vip, "reason"));
+        wrapped(out, 0, &format!("VIP {name:<16} {state:<14} {reason}"));
+    }
+    if !list(data, "vips").is_empty() {
+        out.push('\n');
+    }
+}
+
+/// The columns of `ipvsadm -Ln`.
+fn heading(out: &mut String) {
+    row(
+        out,
+        "  -> RemoteAddress:Port",
+        ["Forward", "Weight", "ActiveConn", "InActConn"],
+    );
+}
+
+/// One row; an address that is too long has a line of its own.
+fn row(out: &mut String, first: &str, [forward, weight, active, inactive]: [&str; 4]) {
+    let columns = format!("{forward:<7} {weight:>6} {active:>10} {inactive:>10}");
+    if first.chars().count() > ADDRESS {
+        line(out, format_args!("{first}"));
+        line(out, format_args!("{:ADDRESS$} {columns}", ""));
+    } else {
+        line(out, format_args!("{first:<ADDRESS$} {columns}"));
+    }
+}
+
+fn leaving(data: &Value, out: &mut String) {
+    for leaving in list(data, "draining") {
+        let (what, service) = (text(leaving, "destination"), text(leaving, "service"));
+        let (active, left) = (
+            number(leaving, "active"),
+            age(number(leaving, "deleted_in_ms")),
+        );
+        wrapped(
+            out,
+            0,
+            &format!(
+                "draining {what} of {service}: {active} active, deleted in {left} at the latest"
             ),
         );
     }
-    access(data, out);
+}
+
+fn repairs(data: &Value, out: &mut String) {
     let drift = data.get("drift").unwrap_or(&Value::Null);
     line(
         out,
@@ -78,26 +150,24 @@ pub fn status(data: &Value, out: &mut String) {
             number(data, "foreign_services")
         ),
     );
-    if let Some(last) = list(drift, "last").last() {
-        line(
-            out,
-            format_args!("last repair: {}", last.as_str().unwrap_or_default()),
-        );
+    for last in list(drift, "last").iter().rev().take(REPAIRS) {
+        let (repair, ago) = (text(last, "repair"), age(number(last, "ago_ms")));
+        wrapped(out, 0, &format!("repaired {ago} ago: {repair}"));
     }
-    connections(data, out);
+}
+
+fn deviations(data: &Value, out: &mut String) {
     for deviation in list(data, "sysctl") {
         let (path, want, found) = (
             text(deviation, "path"),
             text(deviation, "want"),
             text(deviation, "found"),
         );
-        line(
+        let (why, reason) = (text(deviation, "why"), text(deviation, "reason"));
+        wrapped(
             out,
-            format_args!(
-                "{path} is {found}, should be {want}: {}; {}",
-                text(deviation, "why"),
-                text(deviation, "reason")
-            ),
+            0,
+            &format!("{path} is {found}, should be {want}: {why}; {reason}"),
         );
     }
 }
@@ -106,17 +176,21 @@ pub fn status(data: &Value, out: &mut String) {
 fn access(data: &Value, out: &mut String) {
     for service in list(data.get("access").unwrap_or(&Value::Null), "services") {
         let dropped = service.get("dropped").unwrap_or(&Value::Null);
-        let enforced = service.get("enforced").and_then(Value::as_bool) == Some(true);
-        line(
+        let enforced = match service.get("enforced").and_then(Value::as_bool) {
+            Some(true) => "",
+            _ => " NOT ENFORCED",
+        };
+        let (name, rule) = (text(service, "service"), text(service, "rule"));
+        let (denied, not_allowed, over_limit) = (
+            number(dropped, "denied"),
+            number(dropped, "not_allowed"),
+            number(dropped, "over_limit"),
+        );
+        wrapped(
             out,
-            format_args!(
-                "access to {}: {}{}; dropped {} denied, {} not allowed, {} over the limit",
-                text(service, "service"),
-                text(service, "rule"),
-                if enforced { "" } else { "  NOT ENFORCED" },
-                number(dropped, "denied"),
-                number(dropped, "not_allowed"),
-                number(dropped, "over_limit"),
+            0,
+            &format!(
+                "access to {name}: {rule}{enforced}; dropped {denied} denied, {not_allowed} not allowed, {over_limit} over the limit"
             ),
         );
     }
@@ -156,59 +230,154 @@ fn connections(data: &Value, out: &mut String) {
     }
 }
 
+/// Renders the answer to `why`: sentences, broken at 80 columns.
+pub fn why(answer: &Value) -> String {
+    let mut out = String::new();
+    for sentence in list(answer, "lines").iter().filter_map(Value::as_str) {
+        let text = sentence.trim_start();
+        wrapped(&mut out, sentence.len() - text.len(), text);
+    }
+    out
+}
+
+/// A sentence, indented, broken at spaces; further lines stand two columns further in.
+fn wrapped(out: &mut String, indent: usize, text: &str) {
+    let mut column = indent;
+    out.push_str(&" ".repeat(indent));
+    for (number, word) in text.split(' ').enumerate() {
+        let width = word.chars().count();
+        if number > 0 && column + 1 + width > COLUMNS {
+            let deeper = indent + 2;
+            let _ = write!(out, "\n{}", " ".repeat(deeper));
+            column = deeper;
+        } else if number > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += width;
+    }
+    out.push('\n');
+}
+
 /// One service with its destinations.
 pub fn services(service: &Value, out: &mut String) {
-    let missing = if service.get("in_kernel").and_then(Value::as_bool) == Some(false) {
-        "  NOT IN THE KERNEL"
-    } else {
-        ""
+    let missing = match service.get("in_kernel").and_then(Value::as_bool) {
+        Some(false) => " NOT IN THE KERNEL",
+        _ => "",
     };
-    let address = format!("{} {}", text(service, "service"), text(service, "settings"));
     let (healthy, eligible) = (number(service, "healthy"), number(service, "eligible"));
-    line(
+    let (name, settings) = (text(service, "name"), text(service, "settings"));
+    wrapped(
         out,
-        format_args!(
-            "{address}   # {} {healthy}/{eligible} healthy{missing}",
-            text(service, "name")
+        0,
+        &format!(
+            "{} {settings} # {name} {healthy}/{eligible} healthy{missing}",
+            text(service, "service")
         ),
     );
-    let takes: Vec<&str> = list(service, "takes")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
     if text(service, "service").starts_with("FWM") {
-        line(out, format_args!("  for {}", takes.join(" ")));
+        let takes: Vec<&str> = list(service, "takes")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        wrapped(out, 2, &format!("for {}", takes.join(" ")));
+    }
+    if let Some(rates) = rates(service) {
+        wrapped(out, 2, &rates);
     }
     for destination in list(service, "real_servers") {
-        line(
+        let count = |key: &str| match destination.get(key).and_then(Value::as_u64) {
+            Some(count) => count.to_string(),
+            None => "-".to_owned(),
+        };
+        row(
             out,
-            format_args!(
-                "  -> {:<38} {:<7} {:>6} {:>10} {:>10}",
-                text(destination, "address"),
+            &format!("  -> {}", text(destination, "address")),
+            [
                 text(destination, "forward"),
-                destination
-                    .get("weight")
-                    .and_then(Value::as_u64)
-                    .map_or_else(|| "-".to_owned(), |weight| weight.to_string()),
-                number(destination, "active"),
-                number(destination, "inactive")
-            ),
+                &count("weight"),
+                &count("active"),
+                &count("inactive"),
+            ],
         );
-        let node = destination
-            .get("node")
-            .and_then(Value::as_str)
-            .map(|node| format!("{node} "))
-            .unwrap_or_default();
-        line(
-            out,
-            format_args!(
-                "     {node}{} {}: {}{}",
-                text(destination, "admin"),
-                text(destination, "health"),
-                text(destination, "reason"),
-                details(destination)
-            ),
-        );
+        wrapped(out, 5, &server(destination));
+    }
+}
+
+/// How a real server is, since when, why, and what it does.
+fn server(destination: &Value) -> String {
+    let mut shown = String::new();
+    if let Some(node) = destination.get("node").and_then(Value::as_str) {
+        shown.push_str(&format!("{node} "));
+    }
+    shown.push_str(&format!(
+        "{} {}",
+        text(destination, "admin"),
+        text(destination, "health")
+    ));
+    let milliseconds = |key: &str| destination.get(key).and_then(Value::as_u64);
+    if let Some(since) = milliseconds("since_ms") {
+        shown.push_str(&format!(" for {}", age(since)));
+    }
+    shown.push_str(&format!(
+        ": {}{}",
+        text(destination, "reason"),
+        details(destination)
+    ));
+    if let Some(checked) = milliseconds("checked_ms") {
+        shown.push_str(&format!("; checked {} ago", age(checked)));
+    }
+    if let Some(rates) = rates(destination) {
+        shown.push_str(&format!("; {rates}"));
+    }
+    shown
+}
+
+/// What the kernel's estimator says, unless nothing happens.
+fn rates(of: &Value) -> Option<String> {
+    let rates = of.get("rates")?;
+    let rate = |key: &str| number(rates, key);
+    let keys = [
+        "connections",
+        "packets_in",
+        "packets_out",
+        "bytes_in",
+        "bytes_out",
+    ];
+    if keys.iter().all(|key| rate(key) == 0) {
+        return None;
+    }
+    let short = |key: &str| scaled(rate(key));
+    Some(format!(
+        "{} conn/s, {} pkt/s in, {} out, {}B/s in, {} out",
+        short("connections"),
+        short("packets_in"),
+        short("packets_out"),
+        short("bytes_in"),
+        short("bytes_out")
+    ))
+}
+
+/// A number in at most four places: `950`, `12k`, `3.4M`.
+fn scaled(number: u64) -> String {
+    const STEPS: [(u64, &str); 3] = [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
+    match STEPS.iter().find(|(step, _)| number >= *step) {
+        None => number.to_string(),
+        Some((step, unit)) if number / step >= 10 => format!("{}{unit}", number / step),
+        Some((step, unit)) => format!("{}.{}{unit}", number / step, number * 10 / step % 10),
+    }
+}
+
+/// A time in its largest unit, with a second one where the first is small.
+fn age(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    match seconds {
+        0..10 => format!("{}.{} s", seconds, milliseconds % 1000 / 100),
+        10..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
     }
 }
 
@@ -248,3 +417,6 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,26 +1,27 @@
 //! What `status`, `why` and the metrics say, as values: the kernel's table beside what was decided and why. Pure.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use conf::Moment;
 use daemon::control::Remaining;
 use daemon::intent::Target;
-use ipvs_netlink::{DestinationKey, Forward, ServiceKey};
+use ipvs_netlink::{DestinationKey, Forward, ServiceKey, Stats};
 use probe::Health;
 use serde_json::{Value, json};
 
 use crate::access::keeper::Keeper;
 use crate::desired::{Decision, Endpoint, KernelService, Member, Pool, PoolDecision};
 use crate::intents;
-use crate::metrics::Sample;
+use crate::intents::Admin;
+use crate::metrics::{DestinationSample, Sample, ServiceSample};
 use crate::observe::Observation;
 use crate::reconcile::Reconciler;
 use crate::sysctl::Deviation;
 use crate::table::{describe, describe_forward};
 
 /// What else than the reconciler's state is shown.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Around<'a> {
     /// Why the kernel's table cannot be read, if it cannot.
     pub unavailable: Option<&'a str>,
@@ -32,8 +33,8 @@ pub struct Around<'a> {
     pub failed: &'a [String],
     /// Changes that wait for the end of a hold.
     pub waiting: usize,
-    /// What others changed, newest last.
-    pub drift: &'a [String],
+    /// What others changed and was put back, with the time, newest last.
+    pub drift: &'a [(Moment, String)],
     /// How often.
     pub drift_total: u64,
     /// Problems of the marking.
@@ -41,7 +42,7 @@ pub struct Around<'a> {
     /// The kernel's timeouts of connections, if they could be read.
     pub timeouts: Option<ipvs_netlink::Timeouts>,
     /// Lists and limits.
-    pub access: &'a Keeper,
+    pub access: Option<&'a Keeper>,
     /// Further warnings: of the connection table and its synchronisation.
     pub more_warnings: Vec<String>,
     /// Further data, by key.
@@ -96,8 +97,8 @@ pub fn data(reconciler: &Reconciler, observed: &Observation, around: &Around<'_>
         "draining": leaving,
         "foreign_services": foreign.len(),
         "foreign": foreign,
-        "drift": { "total": around.drift_total, "last": around.drift },
-        "access": around.access.data(reconciler.platform(), reconciler.node()),
+        "drift": { "total": around.drift_total, "last": repairs(around) },
+        "access": around.access.map(|access| access.data(reconciler.platform(), reconciler.node())),
         "sysctl": around.deviations,
         "hold": reconciler.orders().hold(),
     });
@@ -105,6 +106,28 @@ pub fn data(reconciler: &Reconciler, observed: &Observation, around: &Around<'_>
         data[*key] = value.clone();
     }
     data
+}
+
+fn repairs(around: &Around<'_>) -> Vec<Value> {
+    let last = around.drift.iter();
+    last.map(|(at, repair)| json!({ "repair": repair, "ago_ms": millis(around.now.since(*at)) }))
+        .collect()
+}
+
+/// The kernel's estimates: per second, over the last seconds.
+fn rates(stats: &Stats) -> Value {
+    json!({
+        "connections": stats.connection_rate,
+        "packets_in": stats.packet_rate_in,
+        "packets_out": stats.packet_rate_out,
+        "bytes_in": stats.byte_rate_in,
+        "bytes_out": stats.byte_rate_out,
+    })
+}
+
+/// Whether answers pass this machine: only then it sees packets and bytes to clients.
+fn is_one_way(pool: &Pool) -> bool {
+    matches!(pool.forward, Forward::DirectRoute | Forward::Tunnel(_))
 }
 
 fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
@@ -134,7 +157,7 @@ fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
         }
     }
     warnings.extend(around.marking.iter().cloned());
-    warnings.extend(around.access.problem().map(str::to_owned));
+    warnings.extend(around.access.and_then(Keeper::problem).map(str::to_owned));
     if !around.deviations.is_empty() {
         warnings.push(format!(
             "{} kernel tunables do not hold what they should",
@@ -145,7 +168,8 @@ fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
     warnings
 }
 
-fn pairs(reconciler: &Reconciler) -> impl Iterator<Item = (&Pool, &PoolDecision)> {
+/// The pools, each with what was decided for it.
+pub(crate) fn pairs(reconciler: &Reconciler) -> impl Iterator<Item = (&Pool, &PoolDecision)> {
     reconciler
         .layout()
         .pools
@@ -153,7 +177,8 @@ fn pairs(reconciler: &Reconciler) -> impl Iterator<Item = (&Pool, &PoolDecision)
         .zip(&reconciler.decided().pools)
 }
 
-fn service_data(
+/// One service of the kernel's with its real servers.
+pub(crate) fn service_data(
     reconciler: &Reconciler,
     observed: &Observation,
     around: &Around<'_>,
@@ -186,6 +211,9 @@ fn service_data(
         "eligible": decision.eligible,
         "connections": stats.connections,
         "packets_in": stats.packets_in,
+        "packets_out": stats.packets_out,
+        "one_way": is_one_way(pool),
+        "rates": rates(&stats),
         "bytes_in": stats.bytes_in,
         "bytes_out": stats.bytes_out,
         "place": pool.place,
@@ -228,11 +256,13 @@ fn destination_data(
         "active": activity.active,
         "inactive": activity.inactive,
         "connections": activity.stats.connections,
+        "rates": rates(&activity.stats),
         "admin": chosen.admin,
         "health": chosen.health,
         "reason": chosen.reason,
         "check": format!("{} {}", member.check.kind.word(), member.checked),
         "since_ms": status.map(|status| millis(around.now.since(status.since))),
+        "checked_ms": status.and_then(|status| status.checked).map(|checked| millis(around.now.since(checked))),
         "latency_us": status.and_then(|status| status.latency).map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
     })
 }
@@ -249,33 +279,6 @@ fn endpoint(endpoint: &Endpoint) -> String {
 
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// How a connection to `address:port` would be treated.
-pub fn why(
-    reconciler: &Reconciler,
-    observed: &Observation,
-    around: &Around<'_>,
-    wanted: &str,
-) -> Option<Value> {
-    let socket: Option<SocketAddr> = wanted.parse().ok();
-    let address: Option<IpAddr> = wanted.parse().ok();
-    let found: Vec<Value> = pairs(reconciler)
-        .flat_map(|(pool, decision)| {
-            pool.services
-                .iter()
-                .map(move |service| (pool, decision, service))
-        })
-        .filter(|(pool, _, service)| {
-            wanted == pool.id.service
-                || socket.is_some_and(|socket| service.takes(socket.ip(), Some(socket.port())))
-                || address.is_some_and(|address| service.takes(address, None))
-        })
-        .map(|(pool, decision, service)| {
-            service_data(reconciler, observed, around, pool, decision, service)
-        })
-        .collect();
-    (!found.is_empty()).then(|| json!({ "services": found }))
 }
 
 /// The active connections of what a target names, on this node.
@@ -323,12 +326,13 @@ pub fn sample(reconciler: &Reconciler, observed: &Observation, sample: &mut Samp
                     SocketAddr::new(service.address, service.port).to_string(),
                 ),
             ];
-            sample.services.push((
-                labels.clone(),
-                stats.connections,
-                stats.bytes_in,
-                stats.bytes_out,
-            ));
+            sample.services.push(ServiceSample {
+                labels: labels.clone(),
+                one_way: is_one_way(pool),
+                stats,
+                servers: [decision.serving, decision.eligible, pool.members.len()]
+                    .map(|count| i64::try_from(count).unwrap_or(i64::MAX)),
+            });
             for (member, chosen) in pool.members.iter().zip(&decision.members) {
                 let address = DestinationKey {
                     address: member.address,
@@ -345,16 +349,19 @@ pub fn sample(reconciler: &Reconciler, observed: &Observation, sample: &mut Samp
                     .map_or(0, |found| found.weight);
                 let mut labels = labels.clone();
                 labels.push(("destination", address.to_string()));
-                let health = i64::from(chosen.health == Health::Up);
-                sample.destinations.push((
+                sample.destinations.push(DestinationSample {
                     labels,
-                    [
-                        activity.active.into(),
-                        activity.inactive.into(),
-                        weight.into(),
-                        health,
-                    ],
-                ));
+                    active: activity.active,
+                    inactive: activity.inactive,
+                    weight,
+                    healthy: chosen.health == Health::Up,
+                    admin: match chosen.admin {
+                        Admin::Ready => None,
+                        Admin::Drain => Some("drain"),
+                        Admin::Disabled => Some("disabled"),
+                    },
+                    connections: activity.stats.connections,
+                });
             }
         }
     }

@@ -297,3 +297,63 @@ fn a_reload_touches_only_what_changed_and_a_stop_leaves_what_the_file_says() {
         site.weighs("lb1", &[1, 1]);
     }
 }
+
+#[test]
+fn why_foretells_what_the_kernels_hash_chooses() {
+    for (scheduler, port) in [
+        ("{ name = \"mh\", port = false, fallback = true }", false),
+        ("\"mh\"", true),
+        ("{ name = \"sh\", port = false, fallback = false }", false),
+    ] {
+        let service = format!("scheduler = {scheduler}");
+        let mut site = Site::running("", &service);
+        let mut on = std::collections::BTreeSet::new();
+        for last in 2..12_u8 {
+            let source = SocketAddr::from(([10, 9, 0, last], 40_000 + u16::from(last)));
+            let from = match port {
+                true => source.to_string(),
+                false => source.ip().to_string(),
+            };
+            let answer = site.command(
+                "lb1",
+                &["--json", "why", "10.0.0.100:80", "--from", &from],
+                0,
+            );
+            let answer: Value = serde_json::from_str(&answer).expect("JSON");
+            let foretold = answer["services"][0]["choice"]["server"]
+                .as_str()
+                .expect("a server")
+                .to_owned();
+            let stream = site.picture.node("client").run(|| connect_from(source));
+            let again = site.command(
+                "lb1",
+                &["why", "web", "--from", &source.ip().to_string()],
+                0,
+            );
+            let seen = format!("TCP {source} -> 10.0.0.100:80 is on {foretold} (");
+            assert!(again.contains(&seen), "{scheduler}: {seen} in {again}");
+            drop(stream);
+            on.insert(foretold);
+        }
+        assert_eq!(
+            on.len(),
+            2,
+            "{scheduler}: both servers were foretold for some"
+        );
+    }
+}
+
+/// A connection to the VIP from this address and port.
+fn connect_from(source: SocketAddr) -> TcpStream {
+    let socket =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("an option");
+    socket
+        .bind(&source.into())
+        .expect("the address is the client's");
+    let vip = SocketAddr::new(vip(), 80);
+    socket
+        .connect_timeout(&vip.into(), Duration::from_secs(5))
+        .expect("a connection");
+    socket.into()
+}

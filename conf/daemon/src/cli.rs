@@ -154,13 +154,50 @@ pub(crate) fn take_common(common: &Common, args: Vec<String>) -> (Common, Vec<St
     let mut rest = Vec::new();
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
-        match arg.split_once('=') {
-            Some(("--run-dir", folder)) => common.run_dir = Some(PathBuf::from(folder)),
-            None if arg == "--run-dir" => common.run_dir = args.next().map(PathBuf::from),
-            None if arg == "--json" => common.json = true,
-            None if arg == "--no-color" => common.no_color = true,
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (arg.as_str(), None),
+        };
+        match name {
+            "--json" => common.json = true,
+            "--no-color" => common.no_color = true,
+            "--run-dir" => common.run_dir = value.or_else(|| args.next()).map(PathBuf::from),
+            // The running daemon answers; these do not matter to the question.
+            "--config" | "-c" | "--node" | "--state-dir" | "--log-level" => {
+                if value.is_none() {
+                    args.next();
+                }
+            }
             _ => rest.push(arg),
         }
     }
     (common, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_options_are_no_part_of_a_question() {
+        let common = Common {
+            config: PathBuf::from("/a"),
+            node: None,
+            run_dir: None,
+            state_dir: None,
+            json: false,
+            no_color: false,
+            log_level: None,
+        };
+        let words = "10.0.0.1:80 --json --from=10.0.0.2 --config /b --run-dir=/c --node lb1 -c /d --from 10.0.0.3";
+        let (common, rest) = take_common(&common, words.split(' ').map(str::to_owned).collect());
+        assert_eq!(
+            rest,
+            ["10.0.0.1:80", "--from=10.0.0.2", "--from", "10.0.0.3"]
+        );
+        assert_eq!(
+            (common.json, common.run_dir),
+            (true, Some(PathBuf::from("/c")))
+        );
+    }
 }

@@ -209,3 +209,34 @@ pub(crate) fn render(registry: &Arc<Mutex<Registry>>) -> String {
     }
     text
 }
+
+/// The text without the series of other services; what belongs to none stays.
+pub(crate) fn of_service(text: &str, service: &str) -> String {
+    let wanted = format!("service=\"{service}\"");
+    let belongs = |line: &&str| {
+        let labels = line.split_once('{').map_or("", |(_, labels)| labels);
+        let named = labels
+            .split(',')
+            .any(|label| label.starts_with("service=\""));
+        line.starts_with('#') || !named || labels.split(['}', ',']).any(|label| label == wanted)
+    };
+    text.lines()
+        .filter(belongs)
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_series_of_one_service() {
+        let text = "# TYPE a gauge\na{service=\"web\",vip=\"x\"} 1\na{service=\"webmail\"} 2\nb{kind=\"tcp\"} 3\nc 4\n# EOF\n";
+        assert_eq!(
+            of_service(text, "web"),
+            "# TYPE a gauge\na{service=\"web\",vip=\"x\"} 1\nb{kind=\"tcp\"} 3\nc 4\n# EOF\n"
+        );
+        assert!(of_service(text, "w\"eb").lines().count() == 4);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use daemon::clock;
 use probe::{Change, Health, TargetKey};
 use serde_json::json;
 
@@ -11,7 +12,11 @@ use crate::access::ruleset::TABLE;
 use crate::apply::Report;
 use crate::intents::Admin;
 use crate::peers;
+use crate::reconcile::Reconciler;
 use crate::table::Step;
+
+/// Steps of one change that are logged each at `info`.
+const APPLIED_LOGGED: usize = 100;
 
 impl Driver {
     /// Lists and limits are compared and repaired; what was found is told.
@@ -49,13 +54,27 @@ impl Driver {
     }
 
     pub(super) fn take_report(&mut self, report: &Report) {
-        for step in &report.done {
-            tracing::info!(event = "ipvs.applied", step = %step);
+        for (count, step) in report.done.iter().enumerate() {
+            // Somebody may have emptied a table of thousands, and a first start fills one.
+            match count < APPLIED_LOGGED {
+                true => tracing::info!(event = "ipvs.applied", step = %step),
+                false => tracing::debug!(event = "ipvs.applied", step = %step),
+            }
             // The observation follows, so that the next round needs no dump; if it cannot, the next one looks again.
             self.stale |= self.observed.table.apply(step).is_err();
         }
-        for (step, error) in &report.failed {
+        for (step, error) in report.failed.iter().take(APPLIED_LOGGED) {
             tracing::warn!(event = "ipvs.refused", step = %step, error = %error);
+        }
+        let (done, failed) = (report.done.len(), report.failed.len());
+        if done.max(failed) > APPLIED_LOGGED {
+            tracing::info!(
+                event = "ipvs.applied",
+                done,
+                failed,
+                logged = APPLIED_LOGGED,
+                "a large change; the rest is logged at debug"
+            );
         }
         self.stale |= !report.failed.is_empty() || !report.skipped.is_empty();
         self.failed = report
@@ -89,7 +108,9 @@ impl Driver {
             "ipvs.drift_repaired",
             json!({ "count": count, "repairs": repairs }),
         );
-        self.drift.extend(repairs);
+        let now = clock::now();
+        self.drift
+            .extend(repairs.into_iter().map(|repair| (now, repair)));
         let surplus = self.drift.len().saturating_sub(DRIFT_SHOWN);
         self.drift.drain(..surplus);
         self.metrics
@@ -116,7 +137,8 @@ impl Driver {
                 (Health::Down, _) => "backend.down",
                 (Health::Checking, _) => continue,
             };
-            self.events.emit(event, json!({ "servers": servers.get(key), "reason": status.reason, "weight_percent": status.weight_percent }));
+            let after = after(key, status.health, &self.reconciler);
+            self.events.emit(event, json!({ "servers": servers.get(key), "reason": status.reason, "after": after, "weight_percent": status.weight_percent }));
         }
     }
 
@@ -188,5 +210,20 @@ impl Driver {
             verdicts.vips = vips;
             true
         });
+    }
+}
+
+/// How many results in a row made the verdict.
+fn after(key: &TargetKey, health: Health, reconciler: &Reconciler) -> Option<u32> {
+    let mut members = reconciler
+        .layout()
+        .pools
+        .iter()
+        .flat_map(|pool| &pool.members);
+    let check = &members.find(|member| member.key == *key)?.check;
+    match health {
+        Health::Up => Some(check.rise),
+        Health::Down => Some(check.fall),
+        Health::Checking => None,
     }
 }

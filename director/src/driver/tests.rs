@@ -21,7 +21,7 @@ fn platform(servers: &str, director: &str) -> Arc<conf::Platform> {
 schema = 1
 name = "t"
 [network.front]
-cidr = ["10.0.0.0/24"]
+cidr = ["10.0.0.0/16"]
 [node.lb1.on]
 front = {{ interface = "weirtest0", addresses = ["10.0.0.5"] }}
 [node.lb2.on]
@@ -299,4 +299,67 @@ async fn timeouts_are_set_once_kept_and_planned() {
         20,
         "on hold"
     );
+}
+
+#[tokio::test]
+async fn a_flood_of_drift_is_one_event_and_a_few_lines() {
+    let servers: Vec<String> = (0..2000_u16)
+        .map(|number| {
+            let [high, low] = number.to_be_bytes();
+            format!("{{ address = \"10.0.{}.{low}\" }}", 64 + high)
+        })
+        .collect();
+    let wide = platform(&servers.join(", "), "");
+    let mut bench = Bench::running(wide).await;
+    for _ in 0..3 {
+        bench.kernel.edit(|observed| {
+            let service = observed.table.services.get_mut(&vip()).unwrap();
+            service.service.flags.fallback ^= true;
+            service.destinations.clear();
+        });
+        bench.look_again().await;
+        bench.kernel.take_applied();
+    }
+    assert_eq!(bench.drift(), 3 * 2001);
+    assert_eq!(bench.driver.drift.len(), DRIFT_SHOWN);
+    let events = bench.driver.events.since(0);
+    let repaired: Vec<_> = events
+        .iter()
+        .filter(|event| event.event == "ipvs.drift_repaired")
+        .collect();
+    assert_eq!(repaired.len(), 3);
+    assert_eq!(repaired[0].fields["count"], 2001);
+    assert_eq!(
+        repaired[0].fields["repairs"].as_array().map(Vec::len),
+        Some(DRIFT_SHOWN)
+    );
+}
+
+#[tokio::test]
+async fn what_the_operator_takes_out_is_told_once() {
+    let mut bench = Bench::running(platform(ONE, "")).await;
+    let drain = Intent {
+        target: Target("10.0.0.11".to_owned()),
+        want: Want::Drain,
+        who: "ann".to_owned(),
+        since: jiff::Timestamp::UNIX_EPOCH,
+        why: "disk".to_owned(),
+        until: None,
+    };
+    for intents in [vec![drain.clone()], vec![drain], vec![]] {
+        let (sender, _) = oneshot::channel();
+        bench
+            .driver
+            .command(Command::Intents(intents, sender))
+            .await;
+    }
+    let events = bench.driver.events.since(0);
+    let told: Vec<(&str, &Value)> = events
+        .iter()
+        .filter(|event| event.event.starts_with("member."))
+        .map(|event| (event.event.as_str(), &event.fields["servers"][0]))
+        .collect();
+    let server = Value::from("web/10.0.0.11");
+    assert_eq!(told, [("member.drain", &server), ("member.ready", &server)]);
+    assert_eq!(events[0].fields["reason"], "by ann: disk");
 }

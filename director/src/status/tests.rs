@@ -7,6 +7,7 @@ use conf::Tier;
 use probe::Status;
 
 use super::*;
+use crate::why::{Facts, Query, why};
 
 const TEXT: &str = r#"
 schema = 1
@@ -61,22 +62,6 @@ fn reconciler() -> Reconciler {
 #[test]
 fn why_knows_ranges_and_every_way_to_write_an_address() {
     let (reconciler, observed) = (reconciler(), Observation::default());
-    let access = Keeper::new(crate::access::filter::InMemory::default());
-    let around = Around {
-        unavailable: None,
-        info: None,
-        deviations: &[],
-        failed: &[],
-        waiting: 0,
-        drift: &[],
-        drift_total: 0,
-        marking: &[],
-        timeouts: None,
-        access: &access,
-        more_warnings: Vec::new(),
-        more: Vec::new(),
-        now: Moment::ZERO,
-    };
     for (wanted, services) in [
         ("10.0.0.100:8000", 1),
         ("10.0.0.100:8005", 1),
@@ -86,7 +71,9 @@ fn why_knows_ranges_and_every_way_to_write_an_address() {
         ("range", 2),
         ("10.0.0.101", 0),
     ] {
-        let found = why(&reconciler, &observed, &around, wanted);
+        let query = Query::parse([wanted]).unwrap();
+        let around = Around::default();
+        let found = why(&reconciler, &observed, &around, &query, &Facts::default());
         let count = found.map_or(0, |found| found["services"].as_array().unwrap().len());
         assert_eq!(count, services, "{wanted}");
     }

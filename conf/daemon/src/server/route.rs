@@ -295,7 +295,16 @@ async fn events(
     ([(header::CONTENT_TYPE, "application/jsonl")], lines).into_response()
 }
 
-async fn metrics_text(State(shared): Context) -> Result<Response, Error> {
+/// Which series.
+#[derive(Debug, Deserialize)]
+struct Series {
+    service: Option<String>,
+}
+
+async fn metrics_text(
+    State(shared): Context,
+    Query(series): Query<Series>,
+) -> Result<Response, Error> {
     // A collector may ask another thread of the daemon and wait for its answer.
     let text = tokio::task::spawn_blocking(move || metrics::render(&shared.registry));
     let text = text.await.map_err(|error| {
@@ -305,6 +314,10 @@ async fn metrics_text(State(shared): Context) -> Result<Response, Error> {
             format!("reading the metrics ended in a defect of this program: {error}"),
         )
     })?;
+    let text = match series.service {
+        Some(service) => metrics::of_service(&text, &service),
+        None => text,
+    };
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 

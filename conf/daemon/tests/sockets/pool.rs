@@ -76,6 +76,10 @@ fn an_intent_is_in_force_on_both_within_a_second_and_survives_both() {
     two.expect(&["weight", "app1", "file"], 0);
     two.expect(&["enable", "app1"], 0);
     assert!(one.intents().is_empty() && two.intents().is_empty());
+    one.expect(&["drain", "app1", "--for", "1s"], 0);
+    until("it ends on both", || {
+        (one.intents().is_empty() && two.intents().is_empty()).then_some(())
+    });
 }
 
 #[test]
