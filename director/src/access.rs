@@ -30,10 +30,10 @@ pub struct ServiceAccess {
     pub protocol: Protocol,
     /// The ports.
     pub ports: Vec<PortSpec>,
-    /// Only these, if there are any.
-    pub allow: BTreeSet<IpNet>,
-    /// Never these.
-    pub deny: BTreeSet<IpNet>,
+    /// Only these, in order, if there are any.
+    pub allow: Vec<IpNet>,
+    /// Never these, in order.
+    pub deny: Vec<IpNet>,
     /// How often.
     pub limit: Option<NewConnections>,
 }
@@ -57,8 +57,8 @@ pub fn wanted(platform: &Platform, node: &str) -> Wanted {
                 addresses: addresses.collect(),
                 protocol: service.protocol,
                 ports: service.ports.clone(),
-                allow: service.allow.iter().copied().collect(),
-                deny: service.deny.iter().copied().collect(),
+                allow: service.allow.clone(),
+                deny: service.deny.clone(),
                 limit: service.new_connections,
             };
             (name.clone(), access)
@@ -129,7 +129,6 @@ fn step(
     before: Option<&ServiceAccess>,
     after: Option<&ServiceAccess>,
 ) -> Option<PlanStep> {
-    let none = BTreeSet::new();
     let (action, detail) = match (before, after) {
         (None, None) => return None,
         (Some(before), Some(after)) if before == after => return None,
@@ -137,10 +136,9 @@ fn step(
         (Some(before), None) => (PlanAction::Remove, before.describe()),
         (Some(before), Some(after)) => (PlanAction::Change, changes(before, after)),
     };
-    let deny =
-        |access: Option<&ServiceAccess>| access.map_or(none.clone(), |access| access.deny.clone());
+    let deny = |access: Option<&ServiceAccess>| access.map_or(BTreeSet::new(), |it| set(&it.deny));
     let allow =
-        |access: Option<&ServiceAccess>| access.map_or(none.clone(), |access| access.allow.clone());
+        |access: Option<&ServiceAccess>| access.map_or(BTreeSet::new(), |it| set(&it.allow));
     // Packets of clients that are no longer let in are dropped, also on connections that they have.
     let narrower = match (allow(before), allow(after)) {
         (_, now) if now.is_empty() => false,
@@ -160,8 +158,9 @@ fn changes(before: &ServiceAccess, after: &ServiceAccess) -> String {
         ("allow", &before.allow, &after.allow),
         ("deny", &before.deny, &after.deny),
     ] {
-        let more: Vec<&IpNet> = now.difference(then).collect();
-        let less: Vec<&IpNet> = then.difference(now).collect();
+        let (then, now) = (set(then), set(now));
+        let more: Vec<&IpNet> = now.difference(&then).collect();
+        let less: Vec<&IpNet> = then.difference(&now).collect();
         for (sign, networks) in [('+', more), ('-', less)] {
             if !networks.is_empty() {
                 changes.push(format!("{list} {}", named(sign, &networks)));
@@ -182,6 +181,10 @@ fn changes(before: &ServiceAccess, after: &ServiceAccess) -> String {
         changes.push("addresses or ports".to_owned());
     }
     changes.join(", ")
+}
+
+fn set(networks: &[IpNet]) -> BTreeSet<IpNet> {
+    networks.iter().copied().collect()
 }
 
 fn named(sign: char, networks: &[&IpNet]) -> String {
@@ -211,7 +214,7 @@ pub fn limit_words(limit: NewConnections) -> String {
 impl ServiceAccess {
     /// In a few words, such as `deny 2 networks, limit 1000/s burst 200 per service`.
     pub fn describe(&self) -> String {
-        let list = |word: &str, networks: &BTreeSet<IpNet>| match networks.len() {
+        let list = |word: &str, networks: &[IpNet]| match networks.len() {
             0 => None,
             1 => networks.first().map(|network| format!("{word} {network}")),
             count => Some(format!("{word} {count} networks")),

@@ -37,9 +37,9 @@ pub struct VirtualService {
     pub check: Check,
     /// What happens when servers fail.
     pub policy: ServicePolicy,
-    /// Only clients of these networks are served; all, if there are none.
+    /// Only clients of these networks are served, in order; all, if there are none.
     pub allow: Vec<IpNet>,
-    /// Clients of these networks are never served, whatever `allow` says.
+    /// Clients of these networks, in order, are never served, whatever `allow` says.
     pub deny: Vec<IpNet>,
     /// How many new connections are let in.
     pub new_connections: Option<NewConnections>,

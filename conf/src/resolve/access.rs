@@ -10,7 +10,7 @@ use crate::problems::Tiers;
 use crate::raw::layer4 as raw;
 
 impl<'a> Resolver<'a> {
-    /// The networks of a list, in the order of the file.
+    /// The networks of a list, in one order, so that a list that is written otherwise is the same list.
     pub(super) fn clients(&mut self, list: Option<&'a At<Vec<At<Cidr>>>>, key: &str) -> Vec<IpNet> {
         self.list(list, Tiers::LAYER4, key, |cidr| cidr.0.to_string());
         let mut networks = Vec::new();
@@ -33,6 +33,8 @@ impl<'a> Resolver<'a> {
                 ));
             }
         }
+        networks.sort_unstable();
+        networks.dedup();
         networks
     }
 }

@@ -119,7 +119,7 @@ fn service(table: &mut Table, name: &str, access: &ServiceAccess) {
     let families: BTreeSet<Family> = access.addresses.iter().copied().map(Family::of).collect();
     for family in &families {
         let mut rules = Vec::new();
-        let mut list = |word: &str, networks: &BTreeSet<IpNet>, inside, reason| {
+        let mut list = |word: &str, networks: &[IpNet], inside, reason| {
             if networks.is_empty() {
                 return;
             }
@@ -133,7 +133,7 @@ fn service(table: &mut Table, name: &str, access: &ServiceAccess) {
             table.sets.push(Set {
                 name: set,
                 family: *family,
-                kind: SetKind::Networks(networks.iter().copied().collect()),
+                kind: SetKind::Networks(networks.to_vec()),
             });
         };
         list("deny", &access.deny, true, Reason::Denied);
