@@ -167,6 +167,13 @@ codes! {
     ACCESS_FAMILY = "W0382": "The VIPs of the service have no address of this family, so no client of it ever comes.";
     FAMILY_SHUT_OUT = "W0383": "`allow` holds for all clients. Where it names networks of one family only, nobody of the other one is let in.";
     COVERED_TWICE = "W0384": "The network lies within another one of the same list and changes nothing.";
+    TUNNEL_ROOM = "W0340": "A tunnel puts a header around each packet: 20 bytes for IP in IP over IPv4 and 40 over IPv6, 4 more for GRE (8 with a checksum), 12 more for GUE. Where the network to the real server cannot carry that, packets are answered with \"fragmentation needed\", and connections stall where ICMP is filtered. A smaller advmss on the real servers' routes makes clients send smaller packets.";
+    ONE_PACKET_PERSISTENCE = "W0341": "Persistence remembers the client's server before the scheduler is asked, so all packets of a client go to one server and one-packet scheduling has no effect but its cost.";
+    ONE_PACKET_NAT = "E0344": "With one-packet scheduling the kernel forgets a packet once it is sent on, so it cannot translate the answer back: the client gets it from the real server's own address and drops it.";
+    THRESHOLD_BY_HASH = "W0342": "Hashing schedulers send a client to one server. A server over its threshold takes no connection: `dh`, and `sh` and `mh` without fallback, then refuse the client; with fallback another server is chosen, but only by the director that has counted the connections.";
+    MANY_PORTS = "W0343": "Matched by address, each port of each address is a service of its own in the kernel, with all destinations: thousands of ports take megabytes, and each look at the table takes longer. A firewall mark stands for all of them.";
+    MARK_PORT = "W0344": "A real server's own port takes the place of the connection's port, whichever that was; of a service with several ports all would arrive at one.";
+    SCTP_CHECK = "W0345": "A check that speaks TCP says nothing about a server of SCTP: its port may be open for one and closed for the other.";
     UNUSED_UPSTREAM = "W0401": "No route leads to the upstream. Perhaps a name was changed in one place only.";
     ROUTE_SHADOWED = "W0402": "Another route of the site takes all requests that this one could get.";
     NO_LISTENERS = "W0403": "Sites are served on listeners; without one, edge binds nothing.";

@@ -8,6 +8,7 @@ mod carried;
 mod check;
 mod edge;
 mod failover;
+mod forwarding;
 mod layer4;
 mod layer7;
 mod peers;

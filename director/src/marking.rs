@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use conf::Platform;
 use conf::platform::Protocol;
@@ -15,6 +16,7 @@ use net::tc::{Filter, FilterId, Rule};
 use net::{Mac, Net};
 
 use crate::marks::Marked;
+use crate::ownership;
 
 /// What traffic control should do on one interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -288,8 +290,32 @@ impl Marking {
         }
         for (interface, wanted) in self.interfaces(platform, node, marked) {
             self.repair(&net, &interface, &wanted).await;
+            if !wanted.filters.is_empty() {
+                let marks = ownership::range(platform.director.mark_base);
+                self.look_for_others(&net, &interface, marks).await;
+            }
         }
         Ok(())
+    }
+
+    /// Others who set marks of our range on an interface with filters of ours: their packets would be balanced too, or ours would not.
+    async fn look_for_others(&mut self, net: &Net, interface: &str, marks: RangeInclusive<u32>) {
+        let Ok(link) = net.link(interface).await else {
+            return;
+        };
+        let Ok(found) = net.foreign_marks(link.index).await else {
+            return;
+        };
+        for other in found.iter().filter(|other| marks.contains(&other.mark)) {
+            self.problem(format!(
+                "firewall marks on {interface}: a filter of somebody else ({}, priority {}) sets mark {:#x}, which is one of ours ({:#x} to {:#x}); move one of the two, ours by `mark_base` in [director]",
+                other.classifier,
+                other.priority,
+                other.mark,
+                marks.start(),
+                marks.end()
+            ));
+        }
     }
 
     async fn repair(&mut self, net: &Net, interface: &str, wanted: &Wanted) {

@@ -74,6 +74,7 @@ impl Ownership {
     }
 }
 
-fn range(base: u32) -> RangeInclusive<u32> {
+/// The marks that are ours from a base on.
+pub(crate) fn range(base: u32) -> RangeInclusive<u32> {
     base..=base.saturating_add(MARKS - 1)
 }

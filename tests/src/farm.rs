@@ -6,8 +6,9 @@
 //!                                             └── inside 10.1.0.0/24 fd00:2::/64 ── lb1 .5  rs1 .11  rs2 .12 …   gateway .1 (::1)
 //! ```
 //!
-//! `eth0` is front, `eth1` is inside. The VIP and the return gateway of NAT lie on lb1 from the start, put there as vrrpd would. A real server
-//! has the VIP on `lo`; what it answers from the VIP goes by the router, all else by the gateway.
+//! `eth0` is front, `eth1` is inside. The VIP and the return gateway of NAT lie on lb1 from the start, put there as vrrpd would. What a real
+//! server answers from the VIP goes by the router, all else by the gateway. The VIP is put on its `lo` by [`Farm::real_servers`], as in
+//! real life, or by [`Farm::vips_on_lo`] where that is not what is tested.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -44,6 +45,8 @@ pub fn addresses(place: u16) -> [IpAddr; 4] {
 pub struct Farm {
     /// The director on lb1, once it runs.
     pub director: Option<Daemon>,
+    /// `director real-server` on the real servers, where it runs.
+    pub modes: Vec<Daemon>,
     /// The network.
     pub lab: Lab,
     /// Files of this run.
@@ -127,10 +130,11 @@ impl Farm {
              address add fd00:2::1/64 dev eth1 nodad\nroute add default via 10.0.0.1\nroute add default via fd00:1::1\n"
         ));
         for name in &names {
-            real_server(lab.node(name));
+            ways_back(lab.node(name));
         }
         Farm {
             director: None,
+            modes: Vec::new(),
             lab,
             folder: temporary.path().to_owned(),
             names,
@@ -143,6 +147,48 @@ impl Farm {
         self.lab.node(name)
     }
 
+    /// Puts the VIPs on every real server's `lo`, silent for ARP.
+    pub fn vips_on_lo(&self) {
+        for name in &self.names {
+            let node = self.node(name);
+            for scope in ["all", "eth0", "eth1"] {
+                node.sysctl(&format!("net.ipv4.conf.{scope}.arp_ignore"), "1");
+                node.sysctl(&format!("net.ipv4.conf.{scope}.arp_announce"), "2");
+            }
+            node.ip(&format!(
+                "address add {VIP4}/32 dev lo\naddress add {VIP6}/128 dev lo nodad\n"
+            ));
+        }
+    }
+
+    /// Starts `director real-server` everywhere: VIPs, ARP settings, tunnel devices.
+    pub fn real_servers(&mut self, platform: &str) {
+        let path = self.write(platform);
+        for name in &self.names {
+            let base = self.folder.join(name);
+            let daemon = Daemon::start(self.lab.node(name), Kind::RealServer, &path, &base);
+            self.modes.push(daemon);
+        }
+        let ready = |daemon: &Daemon| {
+            let addresses = daemon
+                .node
+                .sh("ip", &["-brief", "address", "show", "dev", "lo"]);
+            platform.contains(&VIP4.to_string()) == addresses.contains(&VIP4.to_string())
+                && platform.contains(&VIP6.to_string()) == addresses.contains(&VIP6.to_string())
+        };
+        wait::until(
+            "the VIPs on the real servers",
+            Duration::from_secs(10),
+            || self.modes.iter().all(ready),
+        );
+    }
+
+    fn write(&self, platform: &str) -> PathBuf {
+        let path = self.folder.join("platform.toml");
+        std::fs::write(&path, platform).expect("the config can be written");
+        path
+    }
+
     /// Starts the director with these services, and waits until every destination in the kernel takes connections.
     pub fn direct(&mut self, services: &str) {
         self.direct_platform(&self.platform(services));
@@ -150,8 +196,7 @@ impl Farm {
 
     /// The same with a whole platform file.
     pub fn direct_platform(&mut self, text: &str) {
-        let path = self.folder.join("platform.toml");
-        std::fs::write(&path, text).expect("the config can be written");
+        let path = self.write(text);
         let base = self.folder.join("lb1");
         self.director = Some(Daemon::start(
             self.lab.node("lb1"),
@@ -164,8 +209,7 @@ impl Farm {
 
     /// Puts other services into force.
     pub fn reload(&mut self, services: &str) {
-        let path = self.folder.join("platform.toml");
-        std::fs::write(&path, self.platform(services)).expect("the config can be written");
+        self.write(&self.platform(services));
         let output = self.director().command(&["reload"]);
         assert!(
             output.status.success(),
@@ -241,15 +285,10 @@ vrrp = {{ id = 51 }}
     }
 }
 
-/// The VIPs on `lo`, silent for ARP, and the two ways back.
-fn real_server(node: &Node) {
-    for scope in ["all", "eth0", "eth1"] {
-        node.sysctl(&format!("net.ipv4.conf.{scope}.arp_ignore"), "1");
-        node.sysctl(&format!("net.ipv4.conf.{scope}.arp_announce"), "2");
-    }
+/// The two ways back: from the VIP by the router, all else by the gateway of NAT.
+fn ways_back(node: &Node) {
     node.ip(&format!(
-        "address add {VIP4}/32 dev lo\naddress add {VIP6}/128 dev lo nodad\n\
-         route add default via 10.1.0.1\nroute add default via fd00:2::1\n\
+        "route add default via 10.1.0.1\nroute add default via fd00:2::1\n\
          rule add from {VIP4} lookup 100\nroute add default via 10.0.0.1 table 100\n"
     ));
     // `ip -batch` keeps to one family for rules.

@@ -33,6 +33,7 @@ impl Judge<'_, '_> {
             self.service_check(name, service, raw);
             self.edge_servers(name, service, raw);
             self.two_box(name, service, raw);
+            self.packets(name, service, raw, &vips);
             self.access(name, service, raw, &vips);
         }
         self.served_twice();

@@ -4,6 +4,8 @@
 //! own ruleset. Ours have priorities of their own and a handle that is a hash of what they match, so that what is there can be compared with
 //! what should be without reading a filter back. Marking goes on to later filters; an exemption ends the search.
 
+mod foreign;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -18,6 +20,8 @@ use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use crate::connection::Net;
 use crate::error::{Error, Object};
 use crate::link::Mac;
+
+pub use foreign::ForeignMark;
 
 /// The first of our filter priorities; each pair of family and action has one of its own, exemptions before marks.
 const PRIORITY: u16 = 0x5700;
