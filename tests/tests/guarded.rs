@@ -2,10 +2,11 @@
 //! nf_tables with the family inet: Debian's kernel has both, User-mode Linux has not, so this runs in the emulated machine.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tests::farm::{self, Farm, Server, client, datagrams, virtual_address};
 use tests::opening::{at_once, gets_in};
 use tests::topology::{EDGES, VIP, client_addresses, plan, vip};
 use tests::{Kind, Load, LoadPlan, Origin, Picture, ipvs, need_ipvs, nft, wait};
@@ -212,4 +213,81 @@ fn over_the_limit_no_connection_is_scheduled() {
         "what is dropped makes no connection: {scheduled} of 61"
     );
     assert!(nft::content(site.picture.node("lb1"), nft::TABLE).is_some());
+}
+
+/// SCTP is limited by what opens an association, UDP by the packet, and both families by lists of their own.
+#[test]
+fn every_protocol_and_family_has_its_guard() {
+    let mut farm = Farm::new(1);
+    let mut servers = Server::everywhere(&farm, &[80]);
+    servers[0].dns(&farm, "rs1", 53);
+    servers[0].sctp(&farm, "rs1", 9000);
+    let service = |name: &str, protocol: &str, port: u16| {
+        format!(
+            "[virtual_service.{name}]\nvips = [\"web\"]\nprotocol = \"{protocol}\"\nports = [{port}]\nforward = \"dr\"\n\
+             real_servers = [{{ group = \"servers\" }}]\ncheck = {{ kind = \"tcp\", port = 80 }}\n\
+             deny = [\"{}/32\", \"{}/128\"]\n\
+             new_connections = {{ per_second = 1, burst = 3, per = \"client\" }}\n",
+            client(true, 9),
+            client(false, 9),
+        )
+    };
+    farm.direct(&(service("dns", "udp", 53) + &service("sctp", "sctp", 9000)));
+    // By place in the status: dns is the first, sctp the second.
+    let dropped = |farm: &mut Farm, at: usize, reason: &str| {
+        let status = farm.director().status();
+        let services = &status["access"]["services"];
+        services[at]["dropped"][reason].as_u64().unwrap_or_default()
+    };
+    for ipv4 in [true, false] {
+        let (dns, sctp) = (virtual_address(ipv4, 53), virtual_address(ipv4, 9000));
+        let inside = farm.node("client");
+        inside.run(|| {
+            datagrams(client(ipv4, 2), dns, 2).expect("answers within the burst");
+            for denied in [dns, sctp] {
+                let socket = UdpSocket::bind(SocketAddr::new(client(ipv4, 9), 0));
+                socket
+                    .and_then(|socket| socket.send_to(b"?", denied))
+                    .expect("it is sent");
+            }
+            // An association is many packets, and one that counts.
+            farm::sctp(client(ipv4, 2), sctp).expect("an association within the burst");
+        });
+    }
+    wait::until("what is denied is counted", Duration::from_secs(10), || {
+        dropped(&mut farm, 0, "denied") == 2
+    });
+    assert_eq!(dropped(&mut farm, 0, "over_limit"), 0);
+    assert_eq!(dropped(&mut farm, 1, "over_limit"), 0);
+    assert_eq!(
+        dropped(&mut farm, 1, "denied"),
+        0,
+        "UDP to the port of another protocol is another matter"
+    );
+
+    for ipv4 in [true, false] {
+        let (dns, sctp) = (virtual_address(ipv4, 53), virtual_address(ipv4, 9000));
+        farm.node("client").run(|| {
+            let socket = UdpSocket::bind(SocketAddr::new(client(ipv4, 3), 0)).expect("a socket");
+            for _ in 0..30 {
+                socket.send_to(b"?", dns).expect("it is sent");
+            }
+            // Those that are dropped are repeated and come later, or not.
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| farm::sctp(client(ipv4, 3), sctp).ok());
+                }
+            });
+        });
+    }
+    wait::until(
+        "too many datagrams are counted",
+        Duration::from_secs(10),
+        || dropped(&mut farm, 0, "over_limit") >= 30,
+    );
+    wait::until(
+        "too many associations are counted",
+        Duration::from_secs(10),
+        || dropped(&mut farm, 1, "over_limit") >= 4,
+    );
 }
