@@ -1,11 +1,13 @@
 //! Lists and limits of virtual services, in the director's own nftables table: real clients from several addresses. Needs nf_tables with the
-//! family inet, and no ip_vs: behind the virtual address stands a server of the director's own node.
+//! family inet. Behind the virtual address stands a server of the director's own node: a kernel without ip_vs serves it as it is, and one
+//! with ip_vs balances to it, as on a two-box site.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tests::opening::{at_once, gets_in};
 use tests::{Daemon, Kind, Lab, Node, Origin, nft, wait};
 
@@ -47,23 +49,24 @@ vrrp = {{ id = 51 }}
 [director]
 reconcile_interval = "500ms"
 on_stop = "remove"
-[check.closed]
+[check.own]
 kind = "tcp"
-interval = "1m"
-timeout = "1s"
+interval = "500ms"
+timeout = "500ms"
+rise = 1
 [virtual_service.web]
 vips = ["web"]
 ports = [80]
 forward = "dr"
-real_servers = [{{ address = "10.0.0.11" }}, {{ address = "fd00::11" }}]
-check = "closed"
+real_servers = [{{ node = "lb1" }}]
+check = "own"
 {web}
 [virtual_service.other]
 vips = ["web"]
 ports = [81]
 forward = "dr"
-real_servers = [{{ address = "10.0.0.11" }}, {{ address = "fd00::11" }}]
-check = "closed"
+real_servers = [{{ node = "lb1" }}]
+check = "own"
 "#
     )
 }
@@ -86,7 +89,8 @@ impl Site {
             lab.plug(node, "eth0", "front", &addresses(node));
         }
         let lb1 = Arc::clone(lab.node("lb1"));
-        let servers = [vip(80), vip(81), vip6(80), vip6(81)];
+        // Of both families: the wildcard address of IPv6 takes IPv4 as well.
+        let servers = [80, 81].map(|port| SocketAddr::new(ip("::"), port));
         let servers = servers.map(|address| Origin::start(&lb1, address)).into();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("platform.toml");
@@ -99,7 +103,28 @@ impl Site {
             folder,
         };
         site.wait_enforced();
+        site.wait_balanced();
         site
+    }
+
+    /// Where there is IPVS, waits until it has somewhere to go.
+    fn wait_balanced(&self) {
+        wait::until(
+            "every service has a server",
+            Duration::from_secs(15),
+            || {
+                let status = self.director.status();
+                let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+                let weighty = |service: &Value| {
+                    let servers = list(&service["real_servers"]);
+                    servers
+                        .iter()
+                        .any(|server| server["weight"].as_u64().is_some_and(|weight| weight > 0))
+                };
+                status["ipvs"]["available"] == false
+                    || list(&status["services"]).iter().all(weighty)
+            },
+        );
     }
 
     fn client(&self) -> &Node {
