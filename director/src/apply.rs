@@ -37,7 +37,12 @@ pub async fn apply(
     between: impl Future<Output = ()>,
 ) -> Report {
     let mut report = Report::default();
-    let (takes, gives): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::takes_away);
+    // A table of thousands that only grows is not moved around.
+    let (takes, gives) = if steps.iter().any(Step::takes_away) {
+        steps.into_iter().partition(Step::takes_away)
+    } else {
+        (Vec::new(), steps)
+    };
     carry_out(ipvs, gives, &mut report).await;
     let failed: BTreeSet<ServiceKey> = report
         .failed
@@ -95,6 +100,7 @@ async fn carry_out(ipvs: &dyn Ipvs, steps: Vec<Step>, report: &mut Report) {
         return;
     }
     let results = ipvs.apply(&steps).await;
+    report.done.reserve(steps.len());
     for (step, result) in steps.into_iter().zip(results) {
         match result {
             Ok(()) => report.done.push(step),

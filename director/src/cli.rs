@@ -6,6 +6,7 @@ use conf::Tier;
 use daemon::verdict::Verdicts;
 use daemon::{Common, Context, Daemon, Exit, Facts, clock};
 use probe::Prober;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::access::filter::KernelFilter;
@@ -15,6 +16,7 @@ use crate::driver::{Driver, Parts};
 use crate::ipvs::Kernel;
 use crate::marking::Marking;
 use crate::metrics::Metrics;
+use crate::probe_thread::ProbeThread;
 use crate::real_server::{self, RealServerCommand};
 use crate::reconcile::Reconciler;
 use crate::render;
@@ -44,11 +46,12 @@ impl Daemon for Director {
     type Command = Own;
 
     fn run(context: Context) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+        // A long round delays no check, and a dump of a thousand services wakes no other thread between its messages.
+        let probes = ProbeThread::start()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(direct(context))
+        runtime.block_on(direct(context, probes.handle()))
     }
 
     fn command(common: &Common, command: Own) -> anyhow::Result<Exit> {
@@ -70,14 +73,17 @@ impl Daemon for Director {
     }
 }
 
-async fn direct(context: Context) -> anyhow::Result<()> {
+async fn direct(context: Context, probes: &Handle) -> anyhow::Result<()> {
     let metrics = Metrics::default();
     context
         .registry
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .register_collector(Box::new(metrics.clone()));
-    let (prober, changes) = Prober::new(fastrand::u64(..), clock::now);
+    let (prober, changes) = {
+        let _on = probes.enter();
+        Prober::new(fastrand::u64(..), clock::now)
+    };
     let state = StateFile::open(&context.state_dir);
     let loaded = &context.loaded;
     let reconciler = Reconciler::new(

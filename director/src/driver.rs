@@ -293,11 +293,12 @@ impl Driver {
 
     /// A round that begins with a fresh look at the kernel.
     async fn tick(&mut self) {
-        self.tick_with(Caution::Service).await;
+        self.stale = true;
+        self.pass(Caution::Service).await;
     }
 
-    async fn tick_with(&mut self, caution: Caution) {
-        self.stale = true;
+    /// A round with all that is looked at beside the table.
+    async fn pass(&mut self, caution: Caution) {
         let now = clock::now();
         self.keep_access().await;
         self.round_with(caution).await;
@@ -537,7 +538,8 @@ impl Driver {
         } else {
             Caution::All
         };
-        self.tick_with(caution).await;
+        // The look at the kernel that the plan was made from is as fresh as a round needs it.
+        self.pass(caution).await;
         let failed = self.failed.first().filter(|_| !failed_before).cloned();
         if let Some(first) = &failed {
             tracing::warn!(

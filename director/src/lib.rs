@@ -27,6 +27,7 @@ pub mod observe;
 pub mod ownership;
 pub mod peers;
 pub mod plan;
+pub mod probe_thread;
 pub mod real_server;
 pub mod reconcile;
 pub mod render;
