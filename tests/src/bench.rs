@@ -1,4 +1,4 @@
-//! Benchmarks: edge beside packaged nginx and HAProxy, same origin, same load, one worker each.
+//! Benchmarks: edge beside packaged nginx and HAProxy, same origin, same load, one worker each; director beside ipvsadm and keepalived.
 //!
 //! ```text
 //! cli ── rounds (interleaved) ─┬─ edge  processor time per proxied request
@@ -6,12 +6,14 @@
 //!        proxy  starts a subject with a configuration of its own     usage   reads /proc of its processes
 //!        load   keep-alive clients, a fixed number of requests       origin  the application server
 //!        series, report  medians, spread, ratios; table or JSON
+//! cli ── director  the layer-4 control plane: figures with bounds, in a kernel that has IPVS
 //! ```
 //!
 //! What counts is the ratio of two subjects in the same round: absolute figures move with the machine and with what else runs on it.
 //! Everything is on loopback. Driven by the binary `bench`, which the script `tests/bench` builds and starts.
 
 pub mod cli;
+pub mod director;
 pub mod edge;
 pub mod idle;
 pub mod load;

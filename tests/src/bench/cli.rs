@@ -15,12 +15,12 @@ use crate::bench::pin::Processors;
 use crate::bench::proxy::{Kind, Setting};
 use crate::bench::report::{Report, SELF_CHECK_TOLERANCE};
 use crate::bench::rounds::{Measured, Sample, interleave};
-use crate::bench::{edge, idle, origin};
+use crate::bench::{director, edge, idle, origin};
 
 /// Descriptors that clients, origin and proxies need besides those of the client connections.
 const SPARE_DESCRIPTORS: u64 = 300;
 
-/// Benchmarks of edge beside packaged nginx and HAProxy on loopback
+/// Benchmarks of edge beside packaged nginx and HAProxy on loopback, and of director beside ipvsadm and keepalived
 #[derive(Debug, Parser)]
 #[command(
     name = "bench",
@@ -52,6 +52,8 @@ enum Benchmark {
     Edge(edge::Options),
     /// Memory of the proxy per idle keep-alive connection
     Idle(idle::Options),
+    /// The layer-4 control plane beside ipvsadm and keepalived, with bounds
+    Director(director::Options),
 }
 
 /// What every benchmark works with.
@@ -66,7 +68,7 @@ pub struct Run {
     runtime: Runtime,
 }
 
-/// The whole of `main`. Exit codes: 0 done, 1 failed or the self-check is uneven, 2 wrong command line.
+/// The whole of `main`. Exit codes: 0 done, 1 failed, a bound is missed or the self-check is uneven, 2 wrong command line.
 pub fn main() -> ExitCode {
     match bench(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -79,10 +81,16 @@ pub fn main() -> ExitCode {
 }
 
 fn bench(arguments: &Arguments) -> Result<bool> {
-    let run = Run::new(arguments)?;
     let report: Report = match &arguments.benchmark {
-        Benchmark::Edge(options) => edge::run(&run, options)?,
-        Benchmark::Idle(options) => idle::run(&run, options)?,
+        Benchmark::Edge(options) => {
+            let connections = options.connections as usize;
+            edge::run(&Run::new(arguments, connections, connections)?, options)?
+        }
+        Benchmark::Idle(options) => idle::run(
+            &Run::new(arguments, options.connections as usize, 64)?,
+            options,
+        )?,
+        Benchmark::Director(options) => return director::run(options, arguments.json),
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -101,14 +109,8 @@ fn bench(arguments: &Arguments) -> Result<bool> {
 }
 
 impl Run {
-    fn new(arguments: &Arguments) -> Result<Run> {
+    fn new(arguments: &Arguments, connections: usize, upstream_connections: usize) -> Result<Run> {
         let subjects = subjects(arguments);
-        let (connections, upstream_connections) = match &arguments.benchmark {
-            Benchmark::Edge(options) => {
-                (options.connections as usize, options.connections as usize)
-            }
-            Benchmark::Idle(options) => (options.connections as usize, 64),
-        };
         need_descriptors(
             (connections as u64) + 2 * upstream_connections as u64 + SPARE_DESCRIPTORS,
         )?;
