@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use tests::{Kind, Picture, bin_dir, http, repository, wait};
+use tests::{Daemon, Kind, Picture, bin_dir, http, repository, wait};
 
 const INVALID: i32 = 78;
 
@@ -142,4 +142,27 @@ fn a_mistake_in_a_site_does_not_stop_vrrpd_from_reloading() {
         (100.0..=200.0).contains(&priority)
     });
     assert_eq!(picture.masters(), ["lb1"]);
+}
+
+#[test]
+fn a_director_whose_kernel_has_no_ipvs_says_what_to_load() {
+    let mut picture = Picture::new();
+    let config = picture.platform("dr");
+    let base = picture.base("lb1");
+    let node = picture.lab.node("lb1");
+    let mut director = Daemon::launch(node, Kind::Director, &config, &base);
+    if std::path::Path::new("/proc/net/ip_vs").exists() {
+        println!("this kernel has ip_vs: the director must find it");
+        director.wait_ready();
+    } else {
+        let asked = |path: &str| director.get(path).ok();
+        wait::until("a warning", Duration::from_secs(10), || {
+            asked("/v1/status").is_some_and(|answer| answer.body.contains("modprobe ip_vs"))
+        });
+        let ready = asked("/readyz").expect("an answer");
+        assert_eq!(ready.status, 503, "{}", ready.body);
+        assert!(director.runs(), "it waits for the module");
+    }
+    director.stop();
+    picture.daemons.clear();
 }
