@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::Router;
 use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use conf::Platform;
 use daemon::control::Remaining;
 use daemon::intent::{Intent, Target};
@@ -143,10 +143,20 @@ impl Control for DirectorControl {
 
     fn routes(&self) -> Router {
         let verdicts = self.verdicts.clone();
-        Router::new().route(
-            "/v1/verdicts",
-            get(move || std::future::ready(stream_verdicts(verdicts.clone()))),
-        )
+        let part = |key: &'static str| {
+            let control = self.clone();
+            get(move || {
+                let control = control.clone();
+                async move { Json(json!({ key: control.status().await[key] })) }
+            })
+        };
+        Router::new()
+            .route("/v1/services", part("services"))
+            .route("/v1/vips", part("vips"))
+            .route(
+                "/v1/verdicts",
+                get(move || std::future::ready(stream_verdicts(verdicts.clone()))),
+            )
     }
 }
 

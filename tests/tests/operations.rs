@@ -107,6 +107,13 @@ impl Site {
         text
     }
 
+    /// The same on one line: the screen breaks lines where they do not fit.
+    #[track_caller]
+    fn screen(&mut self, director: &str, words: &[&str]) -> String {
+        let text = self.command(director, words, 0);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     fn envelope(&mut self, director: &str) -> Value {
         let answer = self
             .picture
@@ -158,7 +165,7 @@ fn an_intent_is_in_force_on_both_directors_or_on_none() {
         daemon.wait_ready();
         site.weighs(director, &[0, 1]);
     }
-    let screen = site.command("lb2", &["status"], 0);
+    let screen = site.screen("lb2", &["status"]);
     assert!(
         screen.contains("drain edge1: new disk (by root"),
         "{screen}"
@@ -197,7 +204,7 @@ fn directors_that_differ_are_shown_and_a_hold_is_one_directors_own() {
     wait::until("lb1 counts the difference", SOON, || {
         site.metric("lb1", "director_peer_differences", "kind=\"config\"") >= 1.0
     });
-    let screen = site.command("lb1", &["status"], 0);
+    let screen = site.screen("lb1", &["status"]);
     assert!(
         screen.contains("warning: lb2 differs from this node: it runs configuration"),
         "{screen}"
@@ -299,6 +306,37 @@ fn a_reload_touches_only_what_changed_and_a_stop_leaves_what_the_file_says() {
 }
 
 #[test]
+fn a_table_that_was_filled_in_another_order_is_told_to_the_other_director() {
+    let mut site = Site::running("", "scheduler = \"mh\"");
+    let more = "{ address = \"10.0.0.10\" }, { node = \"edge1\" }, { address = \"10.0.0.13\" }";
+    let text = platform("", "scheduler = \"mh\"").replace("{ node = \"edge1\" }", more);
+    site.picture.write_config(&text);
+    for director in DIRECTORS {
+        site.command(director, &["reload"], 0);
+    }
+    site.agree();
+
+    // As after a reboot: the same table, filled at once.
+    site.picture.daemon("lb2", Kind::Director).stop();
+    site.picture.node("lb2").sh("ipvsadm", &["-C"]);
+    let daemon = site.picture.daemon("lb2", Kind::Director);
+    daemon.spawn();
+    daemon.wait_ready();
+    wait::until("lb1 counts the difference", SOON, || {
+        site.metric(
+            "lb1",
+            "director_peer_differences",
+            "kind=\"destination_order\"",
+        ) >= 1.0
+    });
+    let screen = site.screen("lb1", &["status"]);
+    assert!(
+        screen.contains("destination order of 1 differ, such as TCP 10.0.0.100:80"),
+        "{screen}"
+    );
+}
+
+#[test]
 fn why_foretells_what_the_kernels_hash_chooses() {
     for (scheduler, port) in [
         ("{ name = \"mh\", port = false, fallback = true }", false),
@@ -325,11 +363,7 @@ fn why_foretells_what_the_kernels_hash_chooses() {
                 .expect("a server")
                 .to_owned();
             let stream = site.picture.node("client").run(|| connect_from(source));
-            let again = site.command(
-                "lb1",
-                &["why", "web", "--from", &source.ip().to_string()],
-                0,
-            );
+            let again = site.screen("lb1", &["why", "web", "--from", &source.ip().to_string()]);
             let seen = format!("TCP {source} -> 10.0.0.100:80 is on {foretold} (");
             assert!(again.contains(&seen), "{scheduler}: {seen} in {again}");
             drop(stream);

@@ -82,6 +82,7 @@ fn reading_routes() -> Router<Arc<Shared>> {
         .route("/v1/events", get(events))
         .route("/v1/why", get(why))
         .route("/v1/remaining", get(remaining))
+        .route("/schema", get(schema))
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -341,6 +342,11 @@ async fn readyz(State(shared): Context) -> Response {
         )
             .into_response(),
     }
+}
+
+/// The format of the platform file, for editors.
+async fn schema() -> Json<Value> {
+    Json(conf::schema())
 }
 
 /// The arguments of `why`, as JSON.
