@@ -43,6 +43,7 @@ pub(crate) fn judge<'a>(platform: &Platform, resolver: &mut Resolver<'a>) {
     judge.takeover();
     judge.layer7();
     judge.checks();
+    judge.bound_checks();
     judge.carried();
     judge.unused();
 }

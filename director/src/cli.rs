@@ -15,7 +15,7 @@ use crate::control::DirectorControl;
 use crate::driver::{Driver, Parts};
 use crate::ipvs::Kernel;
 use crate::marking::Marking;
-use crate::metrics::Metrics;
+use crate::metrics::{CheckMetrics, Metrics};
 use crate::probe_thread::ProbeThread;
 use crate::real_server::{self, RealServerCommand};
 use crate::reconcile::Reconciler;
@@ -84,6 +84,11 @@ async fn direct(context: Context, probes: &Handle) -> anyhow::Result<()> {
         let _on = probes.enter();
         Prober::new(fastrand::u64(..), clock::now)
     };
+    context
+        .registry
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .register_collector(Box::new(CheckMetrics::new(prober.view())));
     let state = StateFile::open(&context.state_dir);
     let loaded = &context.loaded;
     let reconciler = Reconciler::new(

@@ -2,6 +2,7 @@
 //!
 //! Direct routing and tunnels see one direction only: bytes to clients are 0 there, which the label `direction` shows.
 
+mod checks;
 mod connections;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+pub use self::checks::CheckMetrics;
 pub use connections::Connections;
 
 /// A label set.
@@ -132,7 +134,7 @@ impl Collector for Metrics {
             &mut encoder,
             "director_check_lateness_seconds",
             "The highest lateness of a check in the last minute or two",
-            std::iter::once((Labels::new(), sample.load.lateness.as_secs_f64())),
+            std::iter::once((Labels::new(), sample.load.recent.highest.as_secs_f64())),
         )?;
         for (name, help, value) in [
             (

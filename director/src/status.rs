@@ -47,6 +47,8 @@ pub struct Around<'a> {
     pub more_warnings: Vec<String>,
     /// Further data, by key.
     pub more: Vec<(&'static str, Value)>,
+    /// Whether checks keep their times.
+    pub load: probe::Load,
     /// Now.
     pub now: Moment,
 }
@@ -100,6 +102,14 @@ pub fn data(reconciler: &Reconciler, observed: &Observation, around: &Around<'_>
         "drift": { "total": around.drift_total, "last": repairs(around) },
         "access": around.access.map(|access| access.data(reconciler.platform(), reconciler.node())),
         "sysctl": around.deviations,
+        "checks": {
+            "targets": around.load.targets,
+            "running": around.load.running,
+            "waiting": around.load.waiting,
+            "started": around.load.started,
+            "late": around.load.late,
+            "lateness_ms": millis(around.load.recent.highest),
+        },
         "hold": reconciler.orders().hold(),
     });
     for (key, value) in &around.more {
@@ -158,6 +168,16 @@ fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
     }
     warnings.extend(around.marking.iter().cloned());
     warnings.extend(around.access.and_then(Keeper::problem).map(str::to_owned));
+    if around.load.is_behind() {
+        let recent = around.load.recent;
+        warnings.push(format!(
+            "{} of the last {} checks started late, by up to {} ms ({} wait for others to end): longer intervals, more descriptors (LimitNOFILE) or a faster processor are needed",
+            recent.late,
+            recent.started,
+            millis(recent.highest),
+            around.load.waiting
+        ));
+    }
     if !around.deviations.is_empty() {
         warnings.push(format!(
             "{} kernel tunables do not hold what they should",
@@ -261,6 +281,7 @@ fn destination_data(
         "health": chosen.health,
         "reason": chosen.reason,
         "check": format!("{} {}", member.check.kind.word(), member.checked),
+        "check_reason": status.map(|status| &*status.reason),
         "since_ms": status.map(|status| millis(around.now.since(status.since))),
         "checked_ms": status.and_then(|status| status.checked).map(|checked| millis(around.now.since(checked))),
         "latency_us": status.and_then(|status| status.latency).map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),

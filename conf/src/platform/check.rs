@@ -41,7 +41,7 @@ pub struct Check {
 }
 
 /// What a check asks, and what counts as healthy.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum CheckKind {
     /// The TCP handshake succeeds.
@@ -102,7 +102,7 @@ pub enum CheckKind {
 }
 
 /// How the certificate of a checked server is judged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct CheckTls {
     /// Name sent by SNI and verified; always given where the certificate is verified.
     pub server_name: Option<String>,
@@ -115,7 +115,7 @@ pub struct CheckTls {
 }
 
 /// What the body of an HTTP answer must hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Default)]
 pub struct CheckBody {
     /// Text that it must contain.
     pub contains: Option<String>,
@@ -159,7 +159,7 @@ impl CheckKind {
 }
 
 /// An inclusive range of HTTP status codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct StatusRange {
     /// First accepted code.
     pub first: u16,
@@ -175,7 +175,7 @@ impl StatusRange {
 }
 
 /// What is believed of a target that has not been checked yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InitialState {
     /// It gets no traffic until the first check succeeds (one success is enough then).

@@ -92,4 +92,33 @@ impl Judge<'_, '_> {
             }
         }
     }
+    /// A check that is bound to an address of one family reaches no server of the other.
+    pub(super) fn bound_checks(&mut self) {
+        let platform = self.platform;
+        for (name, service) in &platform.virtual_services {
+            let check = &service.check;
+            let (Some(bind), None) = (check.bind, check.address) else {
+                continue;
+            };
+            let other = service
+                .real_servers
+                .iter()
+                .find(|server| server.address.is_ipv4() != bind.is_ipv4());
+            let (Some(other), Some(raw)) = (other, self.raw_service(name)) else {
+                continue;
+            };
+            let span = raw.check.as_ref().map_or(raw.span, |check| check.span);
+            self.report(
+                codes::CHECK_FAMILY,
+                Tiers::LAYER4,
+                span,
+                format!("virtual_service.{name}.check.bind"),
+                format!(
+                    "the check is bound to {bind} and cannot reach the real server {}: one is IPv4, the other IPv6",
+                    other.address
+                ),
+            )
+            .help("leave out `bind`, or make a service of its own for each family");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use conf::platform::CheckKind;
 use crate::engine::Answer;
 use crate::schedule::{Lane, Load, Pace, Schedule, Slot};
 use crate::verdict::{Effect, Policy, Verdict};
-use crate::{Change, Health, Status, Target, TargetKey};
+use crate::{Certificate, Change, Health, Status, Target, TargetKey};
 
 /// All targets of a prober.
 #[derive(Debug)]
@@ -182,6 +182,27 @@ impl Book {
             .collect()
     }
 
+    /// The certificates that were shown last; of several at one address the one that ends first.
+    pub(crate) fn certificates(&self) -> Vec<Certificate> {
+        let mut first: BTreeMap<(&'static str, SocketAddr), i64> = BTreeMap::new();
+        for entry in self.entries.values() {
+            let Some(expires) = entry.status.certificate_expires else {
+                continue;
+            };
+            let place = (entry.target.check.kind.word(), entry.target.address);
+            let earliest = first.entry(place).or_insert(expires);
+            *earliest = (*earliest).min(expires);
+        }
+        first
+            .into_iter()
+            .map(|((kind, address), expires)| Certificate {
+                kind,
+                address,
+                expires,
+            })
+            .collect()
+    }
+
     /// How busy the schedule is.
     pub(crate) fn load(&self, now: Moment) -> Load {
         self.schedule.load(now)
@@ -199,13 +220,9 @@ fn begin(
     now: Moment,
 ) -> Entry {
     let of_place = known.get(&target.place()).map_or(&[][..], Vec::as_slice);
-    let question = match of_place {
-        [] | [_] => None,
-        _ => Some(target.question()),
-    };
     let known = of_place
         .iter()
-        .max_by_key(|entry| question.as_ref() == Some(&entry.target.question()));
+        .max_by_key(|entry| entry.target.check.kind == target.check.kind);
     let (verdict, status) = match known {
         Some(entry) => (
             Verdict::known(entry.status.health),

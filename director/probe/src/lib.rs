@@ -23,8 +23,8 @@ use std::time::Duration;
 use conf::Moment;
 use serde::{Deserialize, Serialize};
 
-pub use prober::{Prober, Settings};
-pub use schedule::Load;
+pub use prober::{Certificate, Prober, Settings, View};
+pub use schedule::{Load, Punctuality};
 pub use target::{Target, TargetKey};
 
 /// The verdict on a target.

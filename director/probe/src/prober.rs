@@ -3,6 +3,7 @@
 //! At rest a target costs an entry in the book and nothing else; tasks and sockets exist only for the checks that run, and those are bounded.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -125,7 +126,39 @@ impl Prober {
 
     /// How busy it is, and whether checks start when they are due.
     pub fn load(&self) -> Load {
-        self.shared.book().load((self.shared.clock)())
+        self.view().load()
+    }
+
+    /// A look at it from elsewhere, for metrics.
+    pub fn view(&self) -> View {
+        View(Arc::clone(&self.shared))
+    }
+}
+
+/// Looks at a prober; it goes on when the prober has ended.
+#[derive(Debug, Clone)]
+pub struct View(Arc<Shared>);
+
+/// When the certificate of a target ends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Certificate {
+    /// The kind of its check, as the file has it.
+    pub kind: &'static str,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Seconds since 1970. Of several certificates at one address the one that ends first.
+    pub expires: i64,
+}
+
+impl View {
+    /// How busy it is, and whether checks start when they are due.
+    pub fn load(&self) -> Load {
+        self.0.book().load((self.0.clock)())
+    }
+
+    /// The certificates that were shown last, one for each kind of check and address.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        self.0.book().certificates()
     }
 }
 

@@ -60,8 +60,26 @@ pub struct Load {
     pub started: u64,
     /// Of these, the ones that started later than a tenth of their interval.
     pub late: u64,
-    /// The highest lateness of the last minute or two.
-    pub lateness: Duration,
+    /// The same for the last minute or two.
+    pub recent: Punctuality,
+}
+
+/// Whether checks start when they are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Punctuality {
+    /// Checks started.
+    pub started: u64,
+    /// Of these, the ones that started later than a tenth of their interval.
+    pub late: u64,
+    /// The highest lateness.
+    pub highest: Duration,
+}
+
+impl Load {
+    /// Whether more than one in a hundred of the last checks started late: there are too many, too often, for the descriptors or the processor.
+    pub fn is_behind(&self) -> bool {
+        self.recent.late.saturating_mul(100) > self.recent.started
+    }
 }
 
 /// The targets in the order in which they are due.
@@ -85,14 +103,14 @@ struct Queue {
     due: BTreeSet<(Moment, Slot)>,
 }
 
-/// What was late.
+/// What was late, in all, in this window and in the one before.
 #[derive(Debug, Default)]
 struct Watch {
     started: u64,
     late: u64,
     since: Moment,
-    highest: Duration,
-    before: Duration,
+    now: Punctuality,
+    before: Punctuality,
 }
 
 #[derive(Debug)]
@@ -226,7 +244,7 @@ impl Schedule {
                 .saturating_add(self.programs.waiting(now)),
             started: self.watch.started,
             late: self.watch.late,
-            lateness: self.watch.lateness(now),
+            recent: self.watch.recent(now),
         }
     }
 
@@ -268,27 +286,44 @@ impl Queue {
 
 impl Watch {
     fn start(&mut self, lateness: Duration, interval: Duration, now: Moment) {
+        let late = u64::from(lateness > interval / LATE_SHARE);
         self.started = self.started.saturating_add(1);
-        if lateness > interval / LATE_SHARE {
-            self.late = self.late.saturating_add(1);
-        }
+        self.late = self.late.saturating_add(late);
         if now.since(self.since) >= WINDOW {
-            self.before = if now.since(self.since) < 2 * WINDOW {
-                self.highest
-            } else {
-                Duration::ZERO
-            };
-            self.highest = Duration::ZERO;
+            self.before = self.last(now);
+            self.now = Punctuality::default();
             self.since = now;
         }
-        self.highest = self.highest.max(lateness);
+        self.now = self.now.and(Punctuality {
+            started: 1,
+            late,
+            highest: lateness,
+        });
     }
 
-    fn lateness(&self, now: Moment) -> Duration {
+    /// The newest window that has ended.
+    fn last(&self, now: Moment) -> Punctuality {
         match now.since(self.since) {
-            age if age < WINDOW => self.highest.max(self.before),
-            age if age < 2 * WINDOW => self.highest,
-            _ => Duration::ZERO,
+            age if age < WINDOW => self.before,
+            age if age < 2 * WINDOW => self.now,
+            _ => Punctuality::default(),
+        }
+    }
+
+    fn recent(&self, now: Moment) -> Punctuality {
+        match now.since(self.since) {
+            age if age < WINDOW => self.now.and(self.before),
+            _ => self.last(now),
+        }
+    }
+}
+
+impl Punctuality {
+    fn and(self, other: Punctuality) -> Punctuality {
+        Punctuality {
+            started: self.started.saturating_add(other.started),
+            late: self.late.saturating_add(other.late),
+            highest: self.highest.max(other.highest),
         }
     }
 }
@@ -436,14 +471,25 @@ mod tests {
         let load = schedule.load(at(2));
         assert_eq!((load.targets, load.running, load.waiting), (3, 1, 2));
         assert_eq!((load.started, load.late), (1, 0));
-        assert_eq!(load.lateness, Duration::from_millis(2));
+        assert_eq!(load.recent.highest, Duration::from_millis(2));
+        assert!(!load.is_behind());
         schedule.handle_done(slots[0], None, at(1500));
         schedule.poll_action(at(1500)).unwrap();
         let load = schedule.load(at(1500));
         assert_eq!((load.started, load.late), (2, 1), "1.5 s of 10 s");
-        assert_eq!(load.lateness, Duration::from_millis(1499));
-        assert_eq!(schedule.load(at(119_000)).lateness, load.lateness);
-        assert_eq!(schedule.load(at(121_000)).lateness, Duration::ZERO);
+        let recent = Punctuality {
+            started: 2,
+            late: 1,
+            highest: Duration::from_millis(1499),
+        };
+        assert_eq!(load.recent, recent);
+        assert!(load.is_behind());
+        assert_eq!(schedule.load(at(119_000)).recent, recent);
+        assert_eq!(schedule.load(at(121_000)).recent, Punctuality::default());
+        schedule.handle_done(slots[1], None, at(61_500));
+        schedule.poll_action(at(61_500)).unwrap();
+        let recent = schedule.load(at(62_000)).recent;
+        assert_eq!((recent.started, recent.late), (3, 2), "two windows");
     }
 
     proptest! {

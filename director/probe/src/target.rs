@@ -1,11 +1,12 @@
 //! CORE: what is probed, and when two targets are one.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use conf::platform::Check;
-use serde::Serialize;
+use conf::platform::{Check, CheckKind, InitialState};
+use conf::unit::{Interval, Percent};
 
 /// What is probed: one address with one check. Two targets that compare equal are one probe, however many services use them.
 #[derive(Debug, Clone)]
@@ -20,13 +21,97 @@ pub struct Target {
     pub source: Option<IpAddr>,
 }
 
-/// Identity of a target: its address and everything of its check that matters, in one ordered word.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct TargetKey(Arc<str>);
+/// Identity of a target: its address and everything of its check that matters. Cheap to make, to copy and to compare.
+#[derive(Debug, Clone)]
+pub struct TargetKey {
+    address: SocketAddr,
+    mark: Option<u32>,
+    source: Option<IpAddr>,
+    check: Arc<Check>,
+}
+
+/// What of a check is part of a target's identity, in the order in which keys are compared.
+type Parts<'a> = (
+    &'a CheckKind,
+    [Interval; 2],
+    [u32; 2],
+    Option<Interval>,
+    InitialState,
+    Percent,
+);
+
+impl TargetKey {
+    /// The check's name and place in the file are no part of it; neither are its `address`, `port` and `bind`, which the target already follows.
+    fn parts(&self) -> Parts<'_> {
+        let Check {
+            name: _,
+            kind,
+            interval,
+            timeout,
+            rise,
+            fall,
+            retry_delay,
+            initial,
+            jitter,
+            bind: _,
+            address: _,
+            port: _,
+            place: _,
+        } = &*self.check;
+        (
+            kind,
+            [*interval, *timeout],
+            [*rise, *fall],
+            *retry_delay,
+            *initial,
+            *jitter,
+        )
+    }
+}
+
+impl Ord for TargetKey {
+    fn cmp(&self, other: &TargetKey) -> Ordering {
+        let place = |key: &TargetKey| (key.address, key.mark, key.source);
+        place(self).cmp(&place(other)).then_with(|| {
+            if Arc::ptr_eq(&self.check, &other.check) {
+                return Ordering::Equal;
+            }
+            self.parts().cmp(&other.parts())
+        })
+    }
+}
+
+impl PartialOrd for TargetKey {
+    fn partial_cmp(&self, other: &TargetKey) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for TargetKey {
+    fn eq(&self, other: &TargetKey) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for TargetKey {}
 
 impl fmt::Display for TargetKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let check = &self.check;
+        write!(
+            f,
+            "{} {} every {}",
+            self.address,
+            check.kind.word(),
+            check.interval
+        )?;
+        if let Some(source) = self.source {
+            write!(f, " from {source}")?;
+        }
+        if let Some(mark) = self.mark {
+            write!(f, " mark {mark:#x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -46,56 +131,26 @@ impl Target {
         self.source.or(self.check.bind)
     }
 
-    /// The identity under which the target is scheduled and reported. The check's name and place in the file are no part of it; neither are its
-    /// `address` and `port`, which `address` of the target already follows.
+    /// The identity under which the target is scheduled and reported.
     pub fn key(&self) -> TargetKey {
-        let Check {
-            name: _,
-            kind,
-            interval,
-            timeout,
-            rise,
-            fall,
-            retry_delay,
-            initial,
-            jitter,
-            bind: _,
-            address: _,
-            port: _,
-            place: _,
-        } = &*self.check;
-        let retry = retry_delay.map_or_else(|| "-".to_owned(), |delay| delay.to_string());
-        let bind = self
-            .bound()
-            .map_or_else(|| "-".to_owned(), |bind| bind.to_string());
-        let mark = self
-            .mark
-            .map_or_else(|| "-".to_owned(), |mark| format!("{mark:#x}"));
-        let question = self.question();
-        let word = kind.word();
-        let key = format!(
-            "{} {word} every {interval} timeout {timeout} rise {rise} fall {fall} retry {retry} initial {initial:?} jitter {jitter} bind {bind} mark {mark} {question}",
-            self.address
-        );
-        TargetKey(key.into())
+        TargetKey {
+            address: self.address,
+            mark: self.mark,
+            source: self.bound(),
+            check: Arc::clone(&self.check),
+        }
     }
 
     /// Where the check ends up: the same address with another mark is another server.
     pub(crate) fn place(&self) -> (SocketAddr, Option<u32>) {
         (self.address, self.mark)
     }
-
-    /// What is asked, without how often: targets of one address that ask the same inherit one another's verdict.
-    pub(crate) fn question(&self) -> String {
-        format!("{:?}", self.check.kind)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use conf::pattern::Pattern;
-    use conf::platform::{CheckBody, CheckKind, InitialState, Place};
-    use conf::unit::{Interval, Percent};
+    use conf::platform::{CheckBody, Place};
 
     use super::*;
 
@@ -243,5 +298,19 @@ mod tests {
             ..check()
         };
         assert_eq!(key(named), key(check()));
+    }
+
+    #[test]
+    fn a_key_says_what_is_checked() {
+        assert_eq!(key(check()).to_string(), "10.0.0.1:80 tcp every 2s");
+        let through = Target {
+            mark: Some(0x18001),
+            source: Some("10.0.0.5".parse().unwrap()),
+            ..Target::new("10.0.0.100:80".parse().unwrap(), Arc::new(check()))
+        };
+        assert_eq!(
+            through.key().to_string(),
+            "10.0.0.100:80 tcp every 2s from 10.0.0.5 mark 0x18001"
+        );
     }
 }

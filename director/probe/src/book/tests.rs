@@ -308,4 +308,10 @@ fn a_certificate_s_end_is_kept_while_the_server_is_silent() {
     next(&mut book, fail());
     let status = &book.statuses()[&key];
     assert_eq!(status.certificate_expires, Some(4_000_000_000));
+    let certificate = Certificate {
+        kind: "tcp",
+        address: "10.0.0.1:443".parse().unwrap(),
+        expires: 4_000_000_000,
+    };
+    assert_eq!(book.certificates(), [certificate]);
 }
