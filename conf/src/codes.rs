@@ -139,6 +139,10 @@ codes! {
     TAKEOVER_LONG = "E0372": "While `sloppy_tcp` is on, any stray ACK makes a connection entry of 320 bytes that lives for 15 minutes. A takeover is over within seconds.";
     SYNC_MIXED_TUNNEL = "E0323": "The kernel refuses connection synchronisation together with tunnels to real servers of the other address family (EINVAL, without a reason): the messages could not carry such connections.";
     DENIED_AND_ALLOWED = "E0381": "`deny` wins over `allow`: what is allowed and lies within a denied network as a whole is never let in.";
+    QUORUM_RANGE = "E0360": "The quorum is lost below quorum - hysteresis and regained at quorum + hysteresis (as in keepalived). Outside of 0 % to 100 % it would never be lost, or never come back.";
+    SORRY_IS_SERVER = "E0361": "The sorry server takes new connections when too few real servers are healthy. One that is a real server as well would be taken out together with the others, and the kernel has one entry per address and port.";
+    SORRY_IS_DIRECTOR = "E0362": "A director that gets a packet for the VIP from its peer balances it again. A sorry server on the directors themselves is written as a loopback address: the director that holds the VIP delivers the connection to its own sockets.";
+    NO_BUDGET = "E0363": "A change budget lets failed checks take out a share of the pool in a time, one server at least. Without a share no dead server would ever go, without a time nothing is limited.";
     EDGE_CHECK_PLACE = "E0509": "A check of kind `edge` makes the director ask a real server's edge; it has no meaning for upstreams and tracked checks.";
     EXEC_OFF = "E0510": "A program as a check is started for every target, again and again, so it must be allowed explicitly. It runs as `[director] exec_user`.";
     EXEC_PLACE = "E0512": "Edge faces the internet. It has no right to start programs, so that nobody who takes it over has one either.";
@@ -174,6 +178,10 @@ codes! {
     MANY_PORTS = "W0343": "Matched by address, each port of each address is a service of its own in the kernel, with all destinations: thousands of ports take megabytes, and each look at the table takes longer. A firewall mark stands for all of them.";
     MARK_PORT = "W0344": "A real server's own port takes the place of the connection's port, whichever that was; of a service with several ports all would arrive at one.";
     SCTP_CHECK = "W0345": "A check that speaks TCP says nothing about a server of SCTP: its port may be open for one and closed for the other.";
+    FLOOR_UNUSED = "W0360": "With a sorry server the quorum goes before the floor: once the quorum is lost the sorry server takes the new connections, so a floor that is not above it is never reached.";
+    SLOW_START_SCHEDULER = "W0361": "Slow start raises the weight in steps. `rr`, `lc` and `dh` see only whether a weight is 0, `fo` and `ovf` read it differently, and `sh` and `mh` fill their table anew, moving clients, for every step.";
+    SLOW_START_WEIGHT = "W0362": "Weights are whole numbers, and 1 is the smallest that takes connections: such a server cannot start with less than its full share.";
+    SORRY_FAMILY = "W0363": "IPVS forwards IPv4 to IPv4 and IPv6 to IPv6 (except through tunnels): the service's other addresses refuse connections when no real server is healthy, or use those that are not.";
     UNUSED_UPSTREAM = "W0401": "No route leads to the upstream. Perhaps a name was changed in one place only.";
     ROUTE_SHADOWED = "W0402": "Another route of the site takes all requests that this one could get.";
     NO_LISTENERS = "W0403": "Sites are served on listeners; without one, edge binds nothing.";

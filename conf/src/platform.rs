@@ -8,6 +8,7 @@ mod hash;
 mod layer4;
 mod layer7;
 mod node;
+mod policy;
 mod settings;
 mod vip;
 
@@ -17,14 +18,15 @@ use std::sync::Arc;
 
 pub use check::{Check, CheckBody, CheckKind, CheckTls, InitialState, StatusRange};
 pub use layer4::{
-    ConnectionSync, Forward, LimitPer, Matching, NewConnections, OnFailure, Persistence, PortSpec,
-    Protocol, RealServer, Scheduler, ServicePolicy, Tunnel, TunnelChecksum, VirtualService,
+    ConnectionSync, Forward, LimitPer, Matching, NewConnections, Persistence, PortSpec, Protocol,
+    RealServer, Scheduler, Tunnel, TunnelChecksum, VirtualService,
 };
 pub use layer7::{
     Balance, Bind, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route, RouteAction,
     Server, ServerAddress, Site, Timeouts, TlsUpstream, Upstream,
 };
 pub use node::{Attachment, Group, Network, Node};
+pub use policy::{ChangeBudget, OnFailure, ServicePolicy, SorryServer};
 use serde::Serialize;
 pub use settings::{
     AccessLog, AccessLogFormat, ConnectionTimeouts, DirectorSettings, EdgeLimits, EdgeSettings,

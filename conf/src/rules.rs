@@ -12,6 +12,7 @@ mod forwarding;
 mod layer4;
 mod layer7;
 mod peers;
+mod policy;
 mod sync;
 
 use std::collections::BTreeSet;

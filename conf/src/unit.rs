@@ -158,6 +158,8 @@ impl fmt::Display for Bytes {
 pub struct Percent(u8);
 
 impl Percent {
+    /// Nothing.
+    pub const ZERO: Percent = Percent(0);
     /// All of it.
     pub const FULL: Percent = Percent(100);
 

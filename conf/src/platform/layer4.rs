@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Check, Place};
-use crate::unit::{Interval, Percent, Weight};
+use super::{Check, Place, ServicePolicy};
+use crate::unit::{Interval, Weight};
 
 /// A service that IPVS balances on the addresses of its VIPs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -216,31 +216,6 @@ pub struct RealServer {
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,
-}
-
-/// What happens when real servers fail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ServicePolicy {
-    /// What is done with a real server whose check fails. Default `quiesce`.
-    pub on_failure: OnFailure,
-    /// A quiesced server that stays dead is deleted after this time. Default 5 m.
-    pub remove_after: Interval,
-    /// How long a drained or removed server keeps its connections. Default 5 m.
-    pub drain_timeout: Interval,
-    /// Healthy weight (in percent of the file's) from which the service counts as ready. Default: one server is enough (0 %).
-    pub quorum: Percent,
-    /// Below this share of healthy servers all of them are used (panic mode). Default 0 %: only when none is left.
-    pub floor: Percent,
-}
-
-/// What is done with a real server whose check fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnFailure {
-    /// Weight 0: no new connections, existing ones live on.
-    Quiesce,
-    /// Deleted at once: existing connections are cut.
-    Remove,
 }
 
 /// IPVS connection synchronisation between the directors.

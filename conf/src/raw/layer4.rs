@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::decode::{At, Cidr, PortRange, WholeNumber, short_or_table, table, words};
 use crate::raw::check::CheckRef;
+use crate::raw::policy::{ChangeBudget, SorryServer};
 use crate::unit::{Interval, Percent, Weight};
 
 words! {
@@ -133,10 +134,18 @@ table! {
             remove_after: Interval,
             /// How long a drained or removed server keeps its connections. Default 5m.
             drain_timeout: Interval,
-            /// Healthy share of the weight from which the service is ready. Default 0%: one server is enough.
+            /// Healthy share of the file's weight that the service needs; with fewer the sorry server takes over. Default 0%: one server is enough.
             quorum: Percent,
-            /// Below this share of healthy servers all of them are used. Default 0%.
+            /// The quorum is lost below quorum - hysteresis and regained at quorum + hysteresis. Default 0%.
+            hysteresis: Percent,
+            /// The server that takes new connections while the quorum is lost.
+            sorry_server: SorryServer,
+            /// Below this share of healthy servers checks are not believed: the last good set is used. Default 0%.
             floor: Percent,
+            /// A real server that comes back gets its weight in ten steps over this time. Default 0s: at once.
+            slow_start: Interval,
+            /// How much of a pool failed checks may take out in a time. Default: no limit.
+            change_budget: ChangeBudget,
             /// Only clients of these networks are served. Default: all.
             allow: Vec<At<Cidr>>,
             /// Clients of these networks are never served, whatever `allow` says.

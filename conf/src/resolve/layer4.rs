@@ -10,13 +10,13 @@ use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    ConnectionSync, Forward, Matching, OnFailure, Persistence, Platform, PortSpec, Protocol,
-    RealServer, Scheduler, ServicePolicy, VirtualService,
+    ConnectionSync, Forward, Matching, Persistence, Platform, PortSpec, Protocol, RealServer,
+    Scheduler, VirtualService,
 };
 use crate::problems::{Tiers, suggestion};
 use crate::raw::layer4::{self as raw, PersistenceRef, SchedulerRef};
 use crate::source::Span;
-use crate::unit::{Interval, Percent, Weight};
+use crate::unit::Weight;
 
 /// The schedulers of the kernel (net/netfilter/ipvs/Kconfig).
 const SCHEDULERS: &[&str] = &[
@@ -26,8 +26,6 @@ const SCHEDULERS: &[&str] = &[
 const HASHING: &[&str] = &["sh", "mh"];
 /// ipvsadm's default.
 const DEFAULT_SCHEDULER: &str = "wlc";
-const DEFAULT_REMOVE_AFTER: Interval = Interval::from_secs(300);
-const DEFAULT_DRAIN_TIMEOUT: Interval = Interval::from_secs(300);
 /// What ipvsadm and keepalived use (IP_VS_SYNC_GROUP, IP_VS_SYNC_PORT).
 const DEFAULT_SYNC_GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 81));
 const DEFAULT_SYNC_PORT: u16 = 8848;
@@ -100,16 +98,7 @@ impl<'a> Resolver<'a> {
             }),
             real_servers,
             check: check?,
-            policy: ServicePolicy {
-                on_failure: match given(&raw.on_failure) {
-                    Some(raw::OnFailure::Remove) => OnFailure::Remove,
-                    Some(raw::OnFailure::Quiesce) | None => OnFailure::Quiesce,
-                },
-                remove_after: given(&raw.remove_after).unwrap_or(DEFAULT_REMOVE_AFTER),
-                drain_timeout: given(&raw.drain_timeout).unwrap_or(DEFAULT_DRAIN_TIMEOUT),
-                quorum: given(&raw.quorum).or_else(|| Percent::new(0).ok())?,
-                floor: given(&raw.floor).or_else(|| Percent::new(0).ok())?,
-            },
+            policy: self.policy(raw, &key, &vips, forward, platform),
             allow: self.clients(raw.allow.as_ref(), &format!("{key}.allow")),
             deny: self.clients(raw.deny.as_ref(), &format!("{key}.deny")),
             new_connections: new_connections(raw.new_connections.as_ref()),
@@ -277,7 +266,7 @@ impl<'a> Resolver<'a> {
         servers
     }
 
-    fn real_server(
+    pub(super) fn real_server(
         &mut self,
         entry: &At<raw::RealServer>,
         key: &str,

@@ -34,16 +34,6 @@ const SETTINGS: &[(&str, Tiers, Find)] = &[
         .map(|address| address.span)
         .collect()
     }),
-    ("quorum of a virtual service", Tiers::LAYER4, |judge| {
-        let services = judge
-            .raw
-            .virtual_service
-            .iter()
-            .flat_map(|services| services.0.values());
-        services
-            .filter_map(|service| service.raw.quorum.as_ref().map(|quorum| quorum.span))
-            .collect()
-    }),
     ("a secret", Tiers::LAYER7, |judge| {
         let secrets = judge
             .raw

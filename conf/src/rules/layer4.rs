@@ -35,6 +35,7 @@ impl Judge<'_, '_> {
             self.two_box(name, service, raw);
             self.packets(name, service, raw, &vips);
             self.access(name, service, raw, &vips);
+            self.policy(name, service, raw, &vips);
         }
         self.served_twice();
     }
@@ -110,7 +111,7 @@ impl Judge<'_, '_> {
     }
 
     /// DR rewrites the MAC address only, so director and real server must be neighbours.
-    fn direct_routing(
+    pub(super) fn direct_routing(
         &mut self,
         name: &str,
         server: &RealServer,
@@ -367,7 +368,7 @@ impl Judge<'_, '_> {
     }
 }
 
-fn family_of(address: IpAddr) -> &'static str {
+pub(super) fn family_of(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
