@@ -91,11 +91,12 @@ async fn direct(context: Context, probes: &Handle) -> anyhow::Result<()> {
         .register_collector(Box::new(CheckMetrics::new(prober.view())));
     let state = StateFile::open(&context.state_dir);
     let loaded = &context.loaded;
-    let reconciler = Reconciler::new(
+    let mut reconciler = Reconciler::new(
         Arc::clone(&loaded.platform),
         &loaded.node,
         state.remembered(),
     );
+    reconciler.handle_remembered(state.drains(clock::now(), clock::wall()));
     let (verdicts, receiver) = watch::channel(Verdicts::default());
     let (facts, known_facts) = watch::channel(Facts::default());
     let (sender, mut commands) = mpsc::channel(COMMANDS);

@@ -1,10 +1,19 @@
 //! CORE: the platform, the verdicts of the checks and the operator's intents become the table that we want.
 //!
 //! [`layout()`] says what the file asks for on this node: pools of real servers, each with the kernel services it serves. [`desired()`] gives each
-//! real server its weight. When too few are healthy all are used (panic): never are all removed, and checks that are wrong for every server
-//! take nothing away.
+//! real server its weight, or the place of all to the sorry server. Without one never are all removed, and checks that are wrong for every
+//! server take nothing away.
 
+mod budget;
+mod hashing;
+mod judge;
 mod layout;
+mod memory;
+mod news;
+mod quorum;
+mod ramp;
+mod scale;
+mod sorry;
 mod weigh;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,20 +23,14 @@ use ipvs_netlink::{Destination, DestinationKey, Forward, ServiceKey};
 use probe::{Health, Status, TargetKey};
 
 pub use layout::{Endpoint, KernelService, Layout, Member, Pool, PoolId, layout};
-pub use weigh::{Decision, PoolDecision, ServerWeight};
+pub use memory::{MemberMemory, Memory, PoolMemory};
+pub use news::{News, news};
+pub use quorum::Quorum;
+pub use sorry::Sorry;
+pub use weigh::{Decision, Mode, PoolDecision, ServerWeight};
 
 use crate::intents::Orders;
 use crate::table::{Table, TableService};
-
-/// What the director remembers from round to round.
-#[derive(Debug, Clone, Default)]
-pub struct Memory {
-    /// The weight of each destination when it was last known: as found in the kernel at start, then as its checks said. Believed while
-    /// it is not checked (at start, or because its check changed).
-    pub adopted: BTreeMap<(ServiceKey, DestinationKey), u32>,
-    /// Pools in which enough real servers were healthy once.
-    pub served: BTreeSet<PoolId>,
-}
 
 /// What is known when the weights are decided.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +52,8 @@ pub struct Wanted {
     pub table: Table,
     /// Destinations that are deleted without a drain.
     pub cut: BTreeSet<(ServiceKey, DestinationKey)>,
+    /// Entries of sorry servers, whether they are wanted now or not.
+    pub sorry: BTreeSet<(ServiceKey, DestinationKey)>,
     /// The decisions, in the order of the layout's pools.
     pub pools: Vec<PoolDecision>,
     /// When the table changes by itself, if nothing else happens.
@@ -92,6 +97,13 @@ fn place(wanted: &mut Wanted, pool: &Pool, service: &KernelService, decision: &P
             }
         }
     }
+    if let Some(sorry) = &pool.sorry {
+        let destination = sorry.destination(service);
+        wanted.sorry.insert((key, destination.key));
+        if decision.mode == Mode::Sorry {
+            destinations.insert(destination.key, destination);
+        }
+    }
     wanted.table.services.insert(
         key,
         TableService {
@@ -107,35 +119,6 @@ fn forward(pool: &Pool, member: &Member) -> Forward {
         Forward::LocalNode
     } else {
         pool.forward
-    }
-}
-
-impl Memory {
-    /// Remembers what was decided for the pools of the layout, and forgets the others.
-    pub fn learn(&mut self, layout: &Layout, wanted: &Wanted) {
-        let mut adopted = BTreeMap::new();
-        let mut served = BTreeSet::new();
-        for (pool, decision) in layout.pools.iter().zip(&wanted.pools) {
-            for service in &pool.services {
-                for (member, chosen) in pool.members.iter().zip(&decision.members) {
-                    let address = DestinationKey {
-                        address: member.address,
-                        port: member.destination_port(service),
-                    };
-                    let key = (service.service.key, address);
-                    let weight = if chosen.health == Health::Checking {
-                        self.adopted.get(&key).copied()
-                    } else {
-                        Some(chosen.weight.get())
-                    };
-                    adopted.extend(weight.map(|weight| (key, weight)));
-                }
-            }
-            if decision.is_good() || self.served.contains(&pool.id) {
-                served.insert(pool.id.clone());
-            }
-        }
-        *self = Self { adopted, served };
     }
 }
 

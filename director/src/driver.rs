@@ -327,8 +327,10 @@ impl Driver {
         let now = clock::now();
         let mut next = now + interval;
         if self.unavailable.is_none() {
-            self.state.save(self.reconciler.ownership());
             let round = self.reconciler.round(&self.observed, now);
+            let (owned, drainer) = (self.reconciler.ownership(), self.reconciler.drainer());
+            self.state.save(owned, drainer, now, clock::wall());
+            self.report_news(round.news);
             if self.reconciler.orders().hold().is_none() {
                 self.waiting = 0;
                 self.report_drift(&round.drift);

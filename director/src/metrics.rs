@@ -4,6 +4,7 @@
 
 mod checks;
 mod connections;
+mod pools;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 pub use self::checks::CheckMetrics;
 pub use connections::Connections;
+pub use pools::PoolSample;
 
 /// A label set.
 pub type Labels = Vec<(&'static str, String)>;
@@ -39,6 +41,10 @@ pub struct Sample {
     pub netlink_errors: u64,
     /// Requests carried out.
     pub operations: u64,
+    /// Per pool.
+    pub pools: Vec<PoolSample>,
+    /// Destinations on their way out.
+    pub draining: i64,
     /// Services of others.
     pub foreign: i64,
     /// Packets that lists and limits dropped, by service and reason.
@@ -176,6 +182,7 @@ impl Collector for Metrics {
             "Packets dropped by the lists and limits of a service",
             sample.access_dropped.iter().cloned(),
         )?;
+        pools::encode(&mut encoder, &sample.pools)?;
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (name, help, value) in [
             (
@@ -192,6 +199,11 @@ impl Collector for Metrics {
                 "director_access_enforced",
                 "Whether lists and limits are enforced, or there are none: 1 or 0",
                 i64::from(sample.access_enforced),
+            ),
+            (
+                "director_draining",
+                "Destinations on their way out: weight 0 until their connections end or their time is over",
+                sample.draining,
             ),
             (
                 "director_foreign_services",

@@ -18,8 +18,8 @@ use daemon::verdict::VipVerdict;
 use ipvs_netlink::ServiceKey;
 use probe::{Status, TargetKey};
 
-use crate::desired::{self, Layout, Memory, View, Wanted, is_checked};
-use crate::drain::{Drainer, Timeout};
+use crate::desired::{self, Layout, Memory, News, View, Wanted, is_checked};
+use crate::drain::{Drainer, Leaving, Remembered};
 use crate::intents::Orders;
 use crate::observe::Observation;
 use crate::ownership::Ownership;
@@ -58,6 +58,8 @@ pub struct Round {
     pub steps: Vec<Step>,
     /// What others have changed since the last round, as the steps that undo it.
     pub drift: Vec<Step>,
+    /// What is worth telling.
+    pub news: Vec<News>,
     /// When the next round is due, if nothing happens before.
     pub next: Option<Moment>,
 }
@@ -113,6 +115,11 @@ impl Reconciler {
         self.new_table = reason;
     }
 
+    /// Goes on with the drains of an earlier director.
+    pub fn handle_remembered(&mut self, drains: Vec<Remembered>) {
+        self.drainer.remember(drains);
+    }
+
     /// From now on everything that is ours is to be drained and removed.
     pub fn handle_stop(&mut self) {
         self.stopping = true;
@@ -134,10 +141,16 @@ impl Reconciler {
             .into_iter()
             .flatten()
             .min();
+        let news = desired::news(&self.wanted, &wanted);
         self.memory.learn(&self.layout, &wanted);
         self.wanted = wanted;
         self.ownership.forget(&self.current, &observed.table);
-        Round { steps, drift, next }
+        Round {
+            steps,
+            drift,
+            news,
+            next,
+        }
     }
 
     /// Decides without looking at a table: what is shown while the kernel has none.
@@ -250,18 +263,15 @@ impl Reconciler {
             wanted.table = Table::default();
             wanted.cut = BTreeSet::new();
         }
-        let timeout = Timeout {
-            services: &self.layout.drain_timeouts,
-            default: ORPHAN_DRAIN,
+        let leaving = Leaving {
+            cut: &wanted.cut,
+            sorry: &wanted.sorry,
+            stopping: self.stopping,
+            timeouts: &self.layout.drain_timeouts,
+            orphans: ORPHAN_DRAIN,
         };
-        self.drainer.keep(
-            &mut wanted.table,
-            observed,
-            &self.ownership,
-            &wanted.cut,
-            timeout,
-            now,
-        );
+        self.drainer
+            .keep(&mut wanted.table, observed, &self.ownership, leaving, now);
         wanted
     }
 
@@ -280,6 +290,7 @@ impl Reconciler {
                     .insert((*key, *address), destination.weight);
             }
         }
+        self.memory.adopt(&self.layout, &observed.table);
         let serves = |key: &ServiceKey| {
             observed.table.services.get(key).is_some_and(|found| {
                 found

@@ -77,7 +77,9 @@ fn ill(service: &Value) -> Option<Value> {
         .cloned()
         .collect();
     let flag = |key: &str| service.get(key).and_then(Value::as_bool);
-    let sound = flag("in_kernel") != Some(false) && flag("panic") != Some(true);
+    let sound = flag("in_kernel") != Some(false)
+        && flag("panic") != Some(true)
+        && policy(service).is_empty();
     if sound && servers.is_empty() {
         return None;
     }
@@ -134,7 +136,8 @@ fn leaving(data: &Value, out: &mut String) {
             out,
             0,
             &format!(
-                "draining {what} of {service}: {active} active, deleted in {left} at the latest"
+                "draining {what} of {service} ({}): {active} active, deleted in {left} at the latest",
+                text(leaving, "reason")
             ),
         );
     }
@@ -272,8 +275,9 @@ pub fn services(service: &Value, out: &mut String) {
         out,
         0,
         &format!(
-            "{} {settings} # {name} {healthy}/{eligible} healthy{missing}",
-            text(service, "service")
+            "{} {settings} # {name} {healthy}/{eligible} healthy{}{missing}",
+            text(service, "service"),
+            policy(service)
         ),
     );
     if text(service, "service").starts_with("FWM") {
@@ -285,6 +289,23 @@ pub fn services(service: &Value, out: &mut String) {
     }
     if let Some(rates) = rates(service) {
         wrapped(out, 2, &rates);
+    }
+    let sorry = service
+        .get("policy")
+        .and_then(|policy| policy.get("sorry_server"))
+        .filter(|sorry| sorry.get("weight").is_some_and(Value::is_u64));
+    if let Some(sorry) = sorry {
+        row(
+            out,
+            &format!("  -> {}", text(sorry, "address")),
+            [
+                text(sorry, "forward"),
+                &number(sorry, "weight").to_string(),
+                &number(sorry, "active").to_string(),
+                "-",
+            ],
+        );
+        wrapped(out, 5, "sorry server");
     }
     for destination in list(service, "real_servers") {
         let count = |key: &str| match destination.get(key).and_then(Value::as_u64) {
@@ -395,6 +416,30 @@ fn details(destination: &Value) -> String {
         details.push_str(&format!("; thresholds {upper}/{lower}"));
     }
     details
+}
+
+/// What differs from a pool that is well.
+fn policy(service: &Value) -> String {
+    let policy = service.get("policy").unwrap_or(&Value::Null);
+    let mut words = String::new();
+    if text(policy, "quorum") == "lost" && number(policy, "quorum_percent") > 0 {
+        words.push_str(", WITHOUT QUORUM");
+    }
+    match text(policy, "mode") {
+        "sorry" => words.push_str(", SORRY SERVER"),
+        "panic" => words.push_str(", PANIC: the last good set is used"),
+        _ => {}
+    }
+    for (key, meaning) in [
+        ("kept", "kept by the change budget"),
+        ("starting", "in slow start"),
+    ] {
+        let count = number(policy, key);
+        if count > 0 {
+            words.push_str(&format!(", {count} {meaning}"));
+        }
+    }
+    words
 }
 
 fn line(out: &mut String, content: std::fmt::Arguments<'_>) {

@@ -1,5 +1,7 @@
 //! What `status`, `why` and the metrics say, as values: the kernel's table beside what was decided and why. Pure.
 
+mod policy;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -11,7 +13,7 @@ use probe::Health;
 use serde_json::{Value, json};
 
 use crate::access::keeper::Keeper;
-use crate::desired::{Decision, Endpoint, KernelService, Member, Pool, PoolDecision};
+use crate::desired::{Decision, Endpoint, KernelService, Member, Mode, Pool, PoolDecision};
 use crate::intents;
 use crate::intents::Admin;
 use crate::metrics::{DestinationSample, Sample, ServiceSample};
@@ -81,6 +83,7 @@ pub fn data(reconciler: &Reconciler, observed: &Observation, around: &Around<'_>
                 "service": service.to_string(),
                 "destination": destination.to_string(),
                 "active": observed.active(service, destination),
+                "reason": draining.reason.words(),
                 "deleted_in_ms": millis(draining.deadline.since(around.now)),
             })
         })
@@ -158,13 +161,7 @@ fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
     }
     warnings.extend(around.failed.iter().cloned());
     for (pool, decision) in pairs(reconciler) {
-        if decision.panic {
-            let text = format!(
-                "{} port {}: {} of {} real servers are healthy, too few; all of them are used, whatever their checks say",
-                pool.id.service, pool.id.port, decision.serving, decision.eligible
-            );
-            warnings.push(text);
-        }
+        warnings.extend(policy::warnings(pool, decision));
     }
     warnings.extend(around.marking.iter().cloned());
     warnings.extend(around.access.and_then(Keeper::problem).map(str::to_owned));
@@ -226,7 +223,8 @@ pub(crate) fn service_data(
         "scheduler": service.service.scheduler,
         "settings": describe(observed.table.services.get(&key).map_or(&service.service, |found| &found.service)),
         "in_kernel": observed.table.services.contains_key(&key),
-        "panic": decision.panic,
+        "panic": decision.mode == Mode::Panic,
+        "policy": policy::data(observed, pool, decision, service),
         "healthy": decision.serving,
         "eligible": decision.eligible,
         "connections": stats.connections,
@@ -334,6 +332,10 @@ pub fn remaining(reconciler: &Reconciler, observed: &Observation, target: &Targe
 pub fn sample(reconciler: &Reconciler, observed: &Observation, sample: &mut Sample) {
     sample.services.clear();
     sample.destinations.clear();
+    sample.pools = pairs(reconciler)
+        .map(|(pool, decision)| policy::sample(pool, decision))
+        .collect();
+    sample.draining = i64::try_from(reconciler.drainer().draining().len()).unwrap_or(i64::MAX);
     for (pool, decision) in pairs(reconciler) {
         for service in &pool.services {
             let key = service.service.key;

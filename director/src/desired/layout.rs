@@ -16,6 +16,7 @@ use ipvs_netlink::{
 };
 use probe::{Target, TargetKey};
 
+use super::Sorry;
 use crate::marks::{Marked, Marks};
 
 /// A pool's identity: real servers of one family that serve one port (or range) of one virtual service, or all of its ports if it is matched
@@ -43,6 +44,8 @@ pub struct Pool {
     pub forward: Forward,
     /// What happens when they fail.
     pub policy: ServicePolicy,
+    /// Who takes new connections while too few of them are healthy.
+    pub sorry: Option<Sorry>,
     /// What is believed before the first check.
     pub initial: InitialState,
     /// Where the virtual service stands in the file.
@@ -98,6 +101,16 @@ pub struct Member {
     pub check: Arc<Check>,
     /// The identity of what is probed.
     pub key: TargetKey,
+}
+
+impl PoolId {
+    /// The family as metrics and events name it.
+    pub fn family_word(&self) -> &'static str {
+        match self.family {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        }
+    }
 }
 
 impl KernelService {
@@ -250,6 +263,7 @@ fn pool(
         members: members(platform, node, service, port, family),
         forward: forward(service),
         policy: service.policy.clone(),
+        sorry: Sorry::of(service, family, forward(service)),
         initial: service.check.initial,
         place: service.place.to_string(),
         id: PoolId {

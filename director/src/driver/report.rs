@@ -10,6 +10,7 @@ use super::{DRIFT_SHOWN, Driver, FAILED_SHOWN};
 use crate::access::keeper::Outcome;
 use crate::access::ruleset::TABLE;
 use crate::apply::Report;
+use crate::desired::News;
 use crate::intents::Admin;
 use crate::peers;
 use crate::reconcile::Reconciler;
@@ -87,6 +88,16 @@ impl Driver {
             sample.operations += u64::try_from(report.done.len()).unwrap_or(0);
             sample.netlink_errors += u64::try_from(report.failed.len()).unwrap_or(0);
         });
+    }
+
+    pub(super) fn report_news(&self, news: Vec<News>) {
+        for News { event, bad, fields } in news {
+            if bad {
+                self.events.alert(event, fields);
+            } else {
+                self.events.emit(event, fields);
+            }
+        }
     }
 
     pub(super) fn report_drift(&mut self, drift: &[Step]) {

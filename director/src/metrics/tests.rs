@@ -27,11 +27,20 @@ const SERIES: &[&str] = &[
     "director_destination_connections_total{service,vip,proto,address,destination}",
     "director_destination_health{service,vip,proto,address,destination}",
     "director_destination_weight{service,vip,proto,address,destination}",
+    "director_draining",
     "director_drift_total",
     "director_foreign_services",
     "director_netlink_errors_total",
     "director_operations_total",
     "director_packets_total{service,vip,proto,address,path,direction}",
+    "director_pool_eligible{service,port,family}",
+    "director_pool_healthy_percent{service,port,family}",
+    "director_pool_healthy{service,port,family}",
+    "director_pool_kept{service,port,family}",
+    "director_pool_panic{service,port,family}",
+    "director_pool_quorum{service,port,family}",
+    "director_pool_sorry_server{service,port,family}",
+    "director_pool_starting{service,port,family}",
     "director_service_connections_total{service,vip,proto,address,path}",
     "director_service_servers{service,vip,proto,address,state}",
     "director_sync_running{role}",
@@ -62,6 +71,10 @@ fn text() -> String {
             labels: labels(&destination),
             admin: Some("drain"),
             ..DestinationSample::default()
+        });
+        sample.pools.push(PoolSample {
+            labels: labels(&["service", "port", "family"]),
+            ..PoolSample::default()
         });
         sample.connections.synchronised = true;
         sample.connections.forecast = Some(Forecast {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use conf::Platform;
-use conf::platform::{Forward, Tunnel, VirtualService};
+use conf::platform::{Forward, RealServer, Tunnel, VirtualService};
 use net::sysctl::Key;
 use net::{GuePort, TunnelKind};
 
@@ -71,39 +71,59 @@ pub enum Thing {
 pub fn wanted(platform: &Platform, node: &str) -> Wanted {
     let mut wanted = Wanted::default();
     for service in platform.virtual_services.values() {
-        let serves = service
-            .real_servers
-            .iter()
-            .any(|server| server.node.as_deref() == Some(node));
-        if !serves || service.forward == Forward::Nat {
-            continue;
-        }
-        for vip in service.vips.iter().filter_map(|vip| platform.vips.get(vip)) {
-            let addresses: Vec<IpAddr> = vip.addresses.iter().map(|vip| vip.address).collect();
-            if service.forward == Forward::Tun {
-                for address in &addresses {
-                    wanted.tunnel(service, node, *address);
-                }
-            }
-            if vip.directors.iter().any(|director| director == node) {
-                wanted.shared.extend(&addresses);
-            }
-            wanted.addresses.extend(&addresses);
-            wanted.interfaces.extend(
-                platform
-                    .attachment(node, &vip.network)
-                    .and_then(|attachment| attachment.interface.clone()),
-            );
+        wanted.serve(
+            platform,
+            node,
+            service,
+            service.forward,
+            &service.real_servers,
+        );
+        if let Some(sorry) = &service.policy.sorry_server {
+            wanted.serve(platform, node, service, sorry.forward, &sorry.servers);
         }
     }
     wanted
 }
 
 impl Wanted {
-    /// Adds what packets to `vip` need to come out of the tunnels of `service` here.
-    fn tunnel(&mut self, service: &VirtualService, node: &str, vip: IpAddr) {
+    /// Adds what `node` needs if it is one of these servers of a service: its real servers, or its sorry server.
+    fn serve(
+        &mut self,
+        platform: &Platform,
+        node: &str,
+        service: &VirtualService,
+        forward: Forward,
+        servers: &[RealServer],
+    ) {
+        let serves = servers
+            .iter()
+            .any(|server| server.node.as_deref() == Some(node));
+        if !serves || forward == Forward::Nat {
+            return;
+        }
+        for vip in service.vips.iter().filter_map(|vip| platform.vips.get(vip)) {
+            let addresses: Vec<IpAddr> = vip.addresses.iter().map(|vip| vip.address).collect();
+            if forward == Forward::Tun {
+                for address in &addresses {
+                    self.tunnel(service.tunnel, servers, node, *address);
+                }
+            }
+            if vip.directors.iter().any(|director| director == node) {
+                self.shared.extend(&addresses);
+            }
+            self.addresses.extend(&addresses);
+            self.interfaces.extend(
+                platform
+                    .attachment(node, &vip.network)
+                    .and_then(|attachment| attachment.interface.clone()),
+            );
+        }
+    }
+
+    /// Adds what packets to `vip` need to come out of the tunnels to `servers` here.
+    fn tunnel(&mut self, tunnel: Tunnel, servers: &[RealServer], node: &str, vip: IpAddr) {
         let same = |address: &IpAddr| address.is_ipv4() == vip.is_ipv4();
-        let servers = service.real_servers.iter();
+        let servers = servers.iter();
         // A tunnel leads to the other family only where the service has none of the VIP's.
         let crosses = !servers.clone().any(|server| same(&server.address));
         let ends = servers
@@ -116,7 +136,7 @@ impl Wanted {
                 (true, false) => TunnelKind::Sit,
                 (false, _) => TunnelKind::Ip6Tnl,
             };
-            let kind = match service.tunnel {
+            let kind = match tunnel {
                 Tunnel::IpIp => bare,
                 // What comes out of GUE is IP in IP.
                 Tunnel::Gue { port, .. } => {
@@ -133,7 +153,7 @@ impl Wanted {
             self.paths.insert(TunnelPath {
                 ipv4: vip.is_ipv4(),
                 outer,
-                overhead: service.tunnel.overhead(outer.is_ipv4()),
+                overhead: tunnel.overhead(outer.is_ipv4()),
             });
         }
     }
@@ -270,6 +290,8 @@ front = { interface = "bond0", addresses = ["10.0.0.11"] }
 inside = { interface = "bond1", addresses = ["10.1.0.11"] }
 [node.edge2.on]
 inside = { interface = "eth0", addresses = ["10.1.0.12"] }
+[node.sorry.on]
+front = { interface = "eth7", addresses = ["10.0.0.99"] }
 [vip.web]
 network = "front"
 addresses = ["10.0.0.100/32"]
@@ -286,6 +308,7 @@ ports = [80]
 forward = "dr"
 real_servers = [{ node = "edge1", network = "front" }]
 check = { kind = "tcp" }
+sorry_server = { node = "sorry" }
 [virtual_service.two]
 vips = ["two"]
 ports = [80]
@@ -317,6 +340,7 @@ check = { kind = "tcp" }
         for (node, addresses, interfaces, shared) in [
             ("edge1", "10.0.0.100", "bond0", ""),
             ("edge2", "", "", ""),
+            ("sorry", "10.0.0.100", "eth7", ""),
             ("lb1", "10.0.0.101", "eth0", "10.0.0.101"),
         ] {
             let expected = (addresses.into(), interfaces.into(), shared.into());

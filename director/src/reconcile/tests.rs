@@ -156,14 +156,7 @@ fn at_the_first_start_it_settles_before_it_is_ready() {
         (bench.weight(11), bench.weight(12), bench.verdict()),
         (Some(1), Some(1), VerdictState::Ready)
     );
-    assert_eq!(
-        bench.round(),
-        Round {
-            steps: Vec::new(),
-            drift: Vec::new(),
-            next: None
-        }
-    );
+    assert_eq!(bench.round(), Round::default());
 }
 
 #[test]
@@ -262,6 +255,55 @@ fn a_removed_server_drains_first() {
     bench.now = Moment::ZERO + Duration::from_secs(60);
     bench.round();
     assert_eq!(bench.weight(12), None, "its time is over");
+}
+
+#[test]
+fn a_restarted_director_goes_on_with_the_same_deadline() {
+    let at = |seconds| Moment::ZERO + Duration::from_secs(seconds);
+    for (remembered, deadline) in [(at(45), at(45)), (at(500), at(70)), (at(0), at(10))] {
+        let mut bench = running();
+        bench.connections(12, 3);
+        bench.reconciler = Reconciler::new(platform(ONE, "80"), "lb1", Ownership::default());
+        bench.reconciler.handle_remembered(vec![Remembered {
+            service: vip(80).to_string(),
+            destination: server(12).to_string(),
+            deadline: remembered,
+        }]);
+        bench.now = at(10);
+        let round = bench.round();
+        if deadline > bench.now {
+            assert_eq!((bench.weight(12), round.next), (Some(0), Some(deadline)));
+        }
+        bench.now = deadline;
+        bench.round();
+        assert_eq!(bench.weight(12), None, "remembered {remembered}");
+        assert!(bench.reconciler.drainer().draining().is_empty());
+    }
+}
+
+#[test]
+fn datagrams_are_not_waited_for() {
+    let mut bench = running();
+    bench.connections(12, 3);
+    let mut udp = (*platform(BOTH, "80")).clone();
+    for service in udp.virtual_services.values_mut() {
+        service.protocol = conf::platform::Protocol::Udp;
+    }
+    bench.reconciler.handle_platform(Arc::new(udp.clone()));
+    bench.check(up);
+    bench.round();
+    let key = ServiceKey::Address {
+        protocol: Protocol::Udp,
+        address: "10.0.0.100".parse().unwrap(),
+        port: 80,
+    };
+    assert_eq!(bench.kernel.table.services[&key].destinations.len(), 2);
+    for service in udp.virtual_services.values_mut() {
+        service.real_servers.pop();
+    }
+    bench.reconciler.handle_platform(Arc::new(udp));
+    bench.round();
+    assert_eq!(bench.kernel.table.services[&key].destinations.len(), 1);
 }
 
 #[test]

@@ -19,9 +19,11 @@ fn data() -> Value {
         "services": [{
             "name": "web", "service": "TCP [2001:db8:1234:5678:9abc:def0:1234:5678]:443", "settings": "mh (mh-fallback,mh-port) persistent 300",
             "healthy": 1, "eligible": 2, "in_kernel": true, "panic": false,
+            "policy": { "mode": "sorry", "quorum": "lost", "quorum_percent": 60, "kept": 0, "starting": 0,
+                "sorry_server": { "address": "10.0.0.99:80", "forward": "Route", "weight": 1, "active": 5 } },
             "real_servers": [server("10.0.0.11:80", "up", 1), server("[2001:db8:1234:5678:9abc:def0:1234:5679]:443", "down", 0)],
         }],
-        "draining": [{ "destination": "10.0.0.13:80", "service": "TCP 10.0.0.100:80", "active": 4, "deleted_in_ms": 61_000 }],
+        "draining": [{ "destination": "10.0.0.13:80", "service": "TCP 10.0.0.100:80", "active": 4, "reason": "left the file", "deleted_in_ms": 61_000 }],
         "drift": { "total": 3, "last": [{ "repair": "add destination 10.0.0.11:80 to TCP 10.0.0.100:80", "ago_ms": 7_300_000 }] },
         "foreign_services": 1,
         "sysctl": [],
@@ -43,9 +45,11 @@ fn everything_fits_on_80_columns_in_the_layout_of_ipvsadm() {
     assert!(text.starts_with("WARNING  a long warning"), "{text}");
     for part in [
         "  -> 10.0.0.11:80                           Route        1         12          3\n",
+        "healthy, WITHOUT QUORUM, SORRY SERVER\n",
+        "  -> 10.0.0.99:80                           Route        1          5          -\n     sorry server\n",
         "edge1 ready up for 3 min: 200 OK; checked 1.4 s ago; 7 conn/s, 12k pkt/s",
         "3.4MB/s in, 0 out",
-        "draining 10.0.0.13:80 of TCP 10.0.0.100:80: 4 active, deleted in 61 s",
+        "draining 10.0.0.13:80 of TCP 10.0.0.100:80 (left the file): 4 active, deleted in",
         "drift repaired: 3   services of others: 1\n",
         "repaired 2 h ago: add destination",
     ] {
@@ -61,6 +65,7 @@ fn down_shows_what_is_not_well_only() {
         text.contains("ready down") && !text.contains("10.0.0.11:80"),
         "{text}"
     );
+    data["services"][0]["policy"] = Value::Null;
     data["services"][0]["real_servers"][1] = data["services"][0]["real_servers"][0].clone();
     let text = rendered(down, &data);
     assert!(
