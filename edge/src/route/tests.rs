@@ -1,10 +1,6 @@
 //! Tables for hosts and paths, a naive model, and ten thousand sites.
 
-use conf::platform::{
-    AccessLog, AccessLogFormat, Bind, ConnectionTimeouts, DirectorSettings, EdgeLimits,
-    EdgeSettings, Group, Listener, Monitoring, Route, RouteAction, StopPolicy, Timeouts,
-    VrrpdSettings,
-};
+use conf::platform::{Route, RouteAction, Timeouts};
 use conf::unit::{Bytes, Interval};
 use proptest::prelude::*;
 
@@ -56,78 +52,42 @@ fn site(hosts: &[&str], listeners: &[&str], paths: &[&str]) -> Site {
     }
 }
 
+/// Two nodes, three listeners and no site.
+const LISTENERS: &str = r#"
+schema = 1
+name = "test"
+[network.front]
+cidr = ["10.0.0.0/24"]
+[node.edge1.on]
+front = { addresses = ["10.0.0.11"] }
+[node.edge2.on]
+front = { addresses = ["10.0.0.12"] }
+[group.web]
+nodes = ["edge1"]
+[group.other]
+nodes = ["edge2"]
+[listener.http]
+group = "web"
+bind = [":80"]
+[listener.admin]
+group = "web"
+bind = [":8080"]
+[listener.far]
+group = "other"
+bind = [":80"]
+"#;
+
 fn platform(sites: Vec<Site>) -> Platform {
-    let listener = |name: &str, group: &str, port| {
-        let listener = Listener {
-            name: name.to_owned(),
-            group: group.to_owned(),
-            bind: vec![Bind::AnyAddress(port)],
-            trusted_proxies: Vec::new(),
-            place: Place::default(),
-        };
-        (name.to_owned(), listener)
-    };
-    let group = |name: &str, node: &str| {
-        (
-            name.to_owned(),
-            Group {
-                name: name.to_owned(),
-                nodes: vec![node.to_owned()],
-                place: Place::default(),
-            },
-        )
-    };
-    let seconds = Interval::from_secs(10);
+    let report = conf::load_with(
+        std::path::Path::new("t.toml"),
+        &|_| Ok(LISTENERS.to_owned()),
+    );
+    let platform = report
+        .platform_for(conf::Tier::Layer7)
+        .unwrap_or_else(|problems| panic!("{problems:#?}"));
     Platform {
-        schema: 1,
-        name: "test".to_owned(),
-        networks: BTreeMap::new(),
-        nodes: BTreeMap::new(),
-        groups: BTreeMap::from([group("web", "edge1"), group("other", "edge2")]),
-        vips: BTreeMap::new(),
-        virtual_services: BTreeMap::new(),
-        connection_sync: None,
-        listeners: BTreeMap::from([
-            listener("http", "web", 80),
-            listener("admin", "web", 8080),
-            listener("far", "other", 80),
-        ]),
-        upstreams: BTreeMap::new(),
         sites,
-        secrets: BTreeMap::new(),
-        edge: EdgeSettings {
-            readiness: None,
-            threads: 0,
-            drain_timeout: seconds,
-            drain_delay: seconds,
-            limits: EdgeLimits {
-                header_timeout: seconds,
-                header_size: Bytes::kib(32),
-                header_count: 100,
-                target_size: Bytes::kib(8),
-                keepalive_timeout: seconds,
-                body_timeout: seconds,
-                connections: 0,
-            },
-            access_log: AccessLog {
-                target: None,
-                format: AccessLogFormat::Combined,
-            },
-            monitoring: Monitoring::default(),
-        },
-        director: DirectorSettings {
-            reconcile_interval: seconds,
-            on_stop: StopPolicy::Keep,
-            allow_exec: false,
-            mark_base: 0x10000,
-            timeouts: ConnectionTimeouts::default(),
-            monitoring: Monitoring::default(),
-        },
-        vrrpd: VrrpdSettings {
-            realtime_priority: 50,
-            allow_hooks: false,
-            monitoring: Monitoring::default(),
-        },
+        ..platform.clone()
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn apply(
                 Health::Checking => continue,
             };
             if upstream.balancer.set_up(index, up) {
-                let reason = &status.reason;
+                let reason = &*status.reason;
                 if up {
                     tracing::info!(
                         event = "backend.up",
