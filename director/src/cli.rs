@@ -80,6 +80,7 @@ async fn direct(context: Context, probes: &Handle) -> anyhow::Result<()> {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .register_collector(Box::new(metrics.clone()));
+    probe::raise_descriptor_limit();
     let (prober, changes) = {
         let _on = probes.enter();
         Prober::new(fastrand::u64(..), clock::now)

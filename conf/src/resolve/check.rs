@@ -200,11 +200,16 @@ impl Resolver<'_> {
 
     /// An option of another kind would be ignored; whoever wrote it believes otherwise.
     fn foreign_options(&mut self, raw: &RawCheck, kind: &At<Kind>, key: &str, tiers: Tiers) {
-        use Kind::{Dns, Exec, Http, Https, Smtp, Tls, Udp};
+        use Kind::{Dns, Edge, Exec, Http, Https, Smtp, Tcp, Tls, Udp};
         fn span<T>(field: &Option<At<T>>) -> Option<Span> {
             field.as_ref().map(|field| field.span)
         }
         let options: &[(&str, Option<Span>, &[Kind])] = &[
+            (
+                "port",
+                span(&raw.port),
+                &[Tcp, Http, Https, Edge, Tls, Dns, Udp, Smtp, Exec],
+            ),
             ("method", span(&raw.method), &[Http, Https]),
             ("path", span(&raw.path), &[Http, Https]),
             ("host", span(&raw.host), &[Http, Https]),

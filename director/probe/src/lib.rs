@@ -23,7 +23,7 @@ use std::time::Duration;
 use conf::Moment;
 use serde::{Deserialize, Serialize};
 
-pub use prober::{Certificate, Prober, Settings, View};
+pub use prober::{Certificate, Prober, Settings, View, raise_descriptor_limit};
 pub use schedule::{Load, Punctuality};
 pub use target::{Target, TargetKey};
 

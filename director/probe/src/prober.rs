@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use conf::Moment;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
@@ -41,13 +42,23 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let limit = getrlimit(Resource::Nofile).current;
         let half = limit.unwrap_or(u64::MAX).saturating_sub(RESERVED) / 2;
         Settings {
             seed: 0,
             concurrency: usize::try_from(half.clamp(64, MOST_SOCKETS)).unwrap_or(64),
             programs: PROGRAMS,
         }
+    }
+}
+
+/// Lets the process have all the descriptors that it may have: for a daemon whose checks are what it needs them for. Called before a prober
+/// is made, which takes half of them.
+pub fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn check(
         let name = wanted
             .server_name
             .clone()
-            .or_else(|| host.clone())
+            .or_else(|| host.as_deref().map(|host| without_port(host).to_owned()))
             .unwrap_or_else(|| target.address.ip().to_string());
         let session = deadline
             .limit("tls", tls::handshake(trust, wanted, stream, &name))
@@ -85,6 +85,15 @@ pub(super) async fn check(
         certificate_expires: expires,
         ..Answer::alive(format!("status {code}"))
     })
+}
+
+/// The name in a Host header.
+fn without_port(host: &str) -> &str {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.trim_start_matches('[').trim_end_matches(']')
 }
 
 impl<'a> Want<'a> {
@@ -192,4 +201,22 @@ async fn read(mut response: Response<Incoming>, want: Want<'_>) -> Result<Vec<u8
 
 fn contains(content: &[u8], text: &[u8]) -> bool {
     text.is_empty() || content.windows(text.len()).any(|window| window == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_may_have_a_port() {
+        for (host, name) in [
+            ("shop.example", "shop.example"),
+            ("shop.example:8443", "shop.example"),
+            ("10.0.0.1:443", "10.0.0.1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+        ] {
+            assert_eq!(without_port(host), name);
+        }
+    }
 }
