@@ -383,6 +383,8 @@ impl Driver {
                 let ours = |key| self.reconciler.ownership().owns(key);
                 let services = self.observed.table.services.keys().any(ours);
                 self.beside.sync.handle_table(services, clock::now());
+                // Before any verdict: a director that is started again while its table is new must not be ready for a moment.
+                self.refresh_unknown();
                 if self.unavailable.take().is_some() || self.info.is_none() {
                     self.info = self.ipvs.info().await.ok();
                     // The tunables of IPVS appear with the module.

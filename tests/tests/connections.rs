@@ -204,6 +204,7 @@ fn a_rebooted_director_waits_and_says_so_before_it_takes_connections_that_it_doe
     // The hash alone would now choose others: what is unknown is lost.
     site.intent(&["drain", "edge1", "--why", "a test"]);
     site.wait_weight("10.0.0.11:80", true);
+    let logged = site.picture.daemon("lb1", Kind::Director).log_text().len();
     site.picture.reboot("lb1");
     let config = site.config.clone();
     site.picture.start("lb1", Kind::Director, &config);
@@ -232,7 +233,13 @@ fn a_rebooted_director_waits_and_says_so_before_it_takes_connections_that_it_doe
     let director = site.picture.daemon("lb1", Kind::Director);
     director.spawn();
     director.wait_ready();
-    assert_eq!(site.verdict("lb1"), (state, reason));
+    let (state, reason) = site.verdict("lb1");
+    assert_eq!(state, "not_ready", "{reason}");
+    let log = site.picture.daemon("lb1", Kind::Director).log_text();
+    assert!(
+        !log[logged..].contains(r#""vip":"web","state":"Ready""#),
+        "never ready, not for a moment"
+    );
 
     wait::until("the wait is over", Duration::from_secs(30), || {
         site.verdict("lb1").0 == "ready"

@@ -152,7 +152,7 @@ fn two_boxes_that_synchronise_lose_no_connection_when_the_vip_moves_both_ways() 
             );
         }
         let target = SocketAddr::new(vip(), 80);
-        let mut new = Held::open(picture.node("client"), target, &client_addresses(), 200);
+        let mut new = Held::open(picture.node("client"), target, &client_addresses(), 100);
         for origin in DIRECTORS {
             assert!(
                 new.servers().any(|server| server == origin),

@@ -66,9 +66,10 @@ impl Beside {
         }
         self.unknown = unknown.map(|unknown| {
             let at = |moment: Moment| {
-                let distance = i64::try_from(moment.since(now).as_secs()).unwrap_or(i64::MAX)
-                    - i64::try_from(now.since(moment).as_secs()).unwrap_or(i64::MAX);
-                let time = clock::wall().saturating_add(jiff::SignedDuration::from_secs(distance));
+                let nanos =
+                    |time: std::time::Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+                let distance = nanos(moment.since(now)).saturating_sub(nanos(now.since(moment)));
+                let time = clock::wall().saturating_add(jiff::SignedDuration::from_nanos(distance));
                 time.map_or_else(
                     |_| "-".to_owned(),
                     |time| time.strftime("%H:%M:%S UTC").to_string(),
@@ -169,6 +170,7 @@ impl Driver {
                 self.metrics.update(|sample| sample.drift += 1);
             }
             self.refresh_unknown();
+            self.publish();
         }
         if self.beside.takeover.is_open() {
             self.next = self.next.min(now + WINDOW_LOOK);
@@ -207,7 +209,6 @@ impl Driver {
                 .map_or(0.0, |(unknown, _)| unknown.until.since(now).as_secs_f64());
             connections.window = beside.takeover.is_open();
         });
-        self.publish();
     }
 
     fn audit(&mut self) {

@@ -83,13 +83,25 @@ struct Bench {
     driver: Driver,
     kernel: Arc<InMemory>,
     verdicts: watch::Receiver<Verdicts>,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 impl Bench {
     async fn running(platform: Arc<conf::Platform>) -> Self {
         let state = tempfile::tempdir().unwrap();
-        let kernel = Arc::new(InMemory::default());
+        Self::start(platform, Arc::default(), state).await
+    }
+
+    /// Another process on the same kernel, with what the one before remembered.
+    async fn restarted(self, platform: Arc<conf::Platform>) -> Self {
+        Self::start(platform, self.kernel, self.state).await
+    }
+
+    async fn start(
+        platform: Arc<conf::Platform>,
+        kernel: Arc<InMemory>,
+        state: tempfile::TempDir,
+    ) -> Self {
         let (sender, verdicts) = watch::channel(Verdicts::default());
         let (prober, _) = Prober::with_engine(Settings::default(), clock::now, Arc::new(Silent));
         let driver = Driver::new(Parts {
@@ -114,7 +126,7 @@ impl Bench {
             driver,
             kernel,
             verdicts,
-            _state: state,
+            state,
         };
         bench.driver.round().await;
         bench.kernel.take_applied();
@@ -362,4 +374,42 @@ async fn what_the_operator_takes_out_is_told_once() {
     let server = Value::from("web/10.0.0.11");
     assert_eq!(told, [("member.drain", &server), ("member.ready", &server)]);
     assert_eq!(events[0].fields["reason"], "by ann: disk");
+}
+
+#[tokio::test]
+async fn a_new_connection_table_is_not_ready_and_a_restart_does_not_forget_it() {
+    let synchronised = platform(ONE, "[connection_sync]\nnetwork = \"front\"\nid = 1\n");
+    let bench = Bench::running(Arc::clone(&synchronised)).await;
+    let said = |bench: &Bench| {
+        let verdict = &bench.verdicts.borrow().vips[0];
+        (verdict.state, verdict.reason.contains("table is new"))
+    };
+    assert_eq!(said(&bench), (VerdictState::NotReady, true));
+    let bench = bench.restarted(Arc::clone(&synchronised)).await;
+    assert_eq!(said(&bench), (VerdictState::NotReady, true));
+    // Without synchronisation nothing would become known by waiting.
+    let bench = bench.restarted(platform(ONE, "")).await;
+    assert_eq!(said(&bench), (VerdictState::Ready, false));
+}
+
+#[tokio::test]
+async fn a_plan_says_in_which_order_the_directors_get_another_sync_id() {
+    let sync = |id: u8| {
+        let more = format!("[connection_sync]\nnetwork = \"front\"\nid = {id}\n");
+        platform(ONE, &more)
+    };
+    let bench = Bench::running(sync(1)).await;
+    let loaded = |platform| Loaded {
+        platform,
+        node: "lb1".to_owned(),
+        hash: String::new(),
+        warnings: Vec::new(),
+    };
+    let plan = bench.driver.plan(&loaded(sync(2))).await;
+    assert_eq!(plan.order.len(), 1, "{:?}", plan.order);
+    assert!(plan.order[0].contains("Reload the backup, then the master"));
+    assert_eq!(
+        bench.driver.plan(&loaded(sync(1))).await.order,
+        Vec::<String>::new()
+    );
 }

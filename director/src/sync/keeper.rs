@@ -94,17 +94,22 @@ impl Keeper {
         may_change: bool,
         now: Moment,
     ) -> Told {
+        // One that was waited for already is only asked whether it has ended.
+        let patience = match &self.task {
+            Some(_) => Duration::ZERO,
+            None => MOMENT,
+        };
         let wanted = super::wanted(platform, node);
         self.begin(wanted, may_change);
-        self.finish(now).await
+        self.finish(patience, now).await
     }
 
     /// Stops what is ours.
     pub async fn remove_all(&mut self, now: Moment) {
         // What a look that is under way decides is overtaken.
-        self.finish(now).await;
+        self.finish(MOMENT, now).await;
         self.begin(None, true);
-        self.finish(now).await;
+        self.finish(MOMENT, now).await;
     }
 
     fn begin(&mut self, wanted: Option<Wanted>, may_change: bool) {
@@ -120,11 +125,11 @@ impl Keeper {
         self.task = Some(tokio::spawn(look(kernel, wanted, owned, may_change)));
     }
 
-    async fn finish(&mut self, now: Moment) -> Told {
+    async fn finish(&mut self, patience: Duration, now: Moment) -> Told {
         let Some(task) = &mut self.task else {
             return Told::default();
         };
-        let Ok(ended) = tokio::time::timeout(MOMENT, task).await else {
+        let Ok(ended) = tokio::time::timeout(patience, task).await else {
             self.problems = vec![
                 "the kernel has not answered about its synchronisation daemons yet".to_owned(),
             ];
@@ -198,10 +203,11 @@ impl Keeper {
             return Vec::new();
         }
         let interface = wanted.as_ref().map(|wanted| wanted.interface.as_str());
-        let found = match self.kernel.observe(interface).await {
-            Ok(found) => found,
+        let look = self.kernel.observe(interface);
+        let found = match tokio::time::timeout(MOMENT, look).await {
+            Ok(Ok(found)) => found,
             // What the last look found is better than nothing.
-            Err(_) => self.found.clone(),
+            _ => self.found.clone(),
         };
         let steps = super::diff(&found, wanted.as_ref(), self.memory.owned).unwrap_or_default();
         steps.iter().map(Step::plan_step).collect()

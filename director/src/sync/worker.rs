@@ -113,9 +113,11 @@ fn work(mut jobs: mpsc::Receiver<Job>) {
     };
     runtime.block_on(async {
         let mut kernel = Connection::default();
-        // An asker that no longer waits needs no answer.
         while let Some(job) = jobs.recv().await {
+            // An asker that no longer waits needs no answer, and what it wanted done may be wrong by now.
             match job {
+                Job::Observe(_, answer) if answer.is_closed() => {}
+                Job::Apply(_, answer) if answer.is_closed() => {}
                 Job::Observe(interface, answer) => {
                     let found = kernel.observe(interface.as_deref()).await;
                     let _ = answer.send(found);

@@ -198,6 +198,12 @@ async fn a_kernel_that_hangs_holds_nobody_up() {
     bench.kernel.with(|state| state.hangs = true);
     assert_eq!(bench.reconcile(&platform, true).await, Told::default());
     assert!(bench.keeper.problems()[0].contains("has not answered"));
+    // Waited for once: from now on it is only asked whether it has ended.
+    let begun = daemon::clock::now();
+    for _ in 0..100 {
+        bench.reconcile(&platform, true).await;
+    }
+    assert!(daemon::clock::now().since(begun) < Duration::from_secs(1));
 }
 
 #[tokio::test]
