@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use conf::platform::VirtualService;
-use ipvs_netlink::{DestinationKey, Forward, Service, ServiceKey, Tunnel};
+use ipvs_netlink::{Destination, DestinationKey, Forward, Service, ServiceKey, Tunnel};
 use serde_json::{Value, json};
 
 use crate::access::{self, Verdict};
@@ -224,6 +224,31 @@ impl Case<'_> {
         Some(found.weight)
     }
 
+    /// What the kernel has of the service, the sorry server included.
+    fn entries(&self) -> impl Iterator<Item = &Destination> {
+        let key = &self.service.service.key;
+        let found = self.observed.table.services.get(key);
+        found
+            .into_iter()
+            .flat_map(|found| found.destinations.values())
+    }
+
+    /// Entries that belong to no real server of the pool.
+    fn others(&self) -> impl Iterator<Item = String> {
+        let members: BTreeSet<DestinationKey> = self
+            .pool
+            .members
+            .iter()
+            .map(|member| self.destination(member))
+            .collect();
+        self.entries()
+            .filter(move |entry| !members.contains(&entry.key))
+            .map(|entry| match entry.weight {
+                0 => format!("  {} gets nothing: it is on its way out", entry.key),
+                weight => format!("  {} weight {weight}: the sorry server", entry.key),
+            })
+    }
+
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.matched()];
         lines.extend(self.held());
@@ -237,6 +262,7 @@ impl Case<'_> {
                 .zip(&self.decision.members)
                 .map(|(member, decision)| self.server(member, decision)),
         );
+        lines.extend(self.others());
         lines.push(self.way_back().to_owned());
         lines
     }
@@ -348,12 +374,7 @@ impl Case<'_> {
 
     fn choice(&self) -> Choice {
         let settings = self.settings();
-        if self
-            .pool
-            .members
-            .iter()
-            .all(|member| self.weight(member).unwrap_or(0) == 0)
-        {
+        if self.entries().all(|entry| entry.weight == 0) {
             return Choice::Nobody;
         }
         let hashed = match settings.scheduler.as_str() {
