@@ -107,6 +107,16 @@ const ORDERED: &[(&str, &[&str], &str)] = &[
         &["scheduler.name", "scheduler.port", "scheduler.fallback"],
         "scheduler: reload all directors within seconds; while they differ, a takeover sends clients to other real servers.",
     ),
+    (
+        "virtual_service",
+        &["forward", "tunnel.type", "tunnel.port"],
+        "way to the real servers: reload `director real-server` on them first, so that they take packets by the new way, then the directors; take what the old way needs away last.",
+    ),
+    (
+        "virtual_service",
+        &["match"],
+        "services by mark or address: reload all directors within seconds; connections that begin while they differ are not synchronised.",
+    ),
 ];
 
 /// The file's names for the platform's tables.

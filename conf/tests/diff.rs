@@ -33,6 +33,18 @@ fn nothing_changes_by_moving_lines() {
 fn a_change_is_one_line_with_the_file_s_own_values() {
     for (from, to, line, ordered) in [
         (
+            "forward = \"dr\"",
+            "forward = \"tun\"",
+            "~ virtual_service.web.forward: \"dr\" -> \"tun\"",
+            true,
+        ),
+        (
+            "forward = \"dr\"",
+            "match = \"mark\"\nforward = \"dr\"",
+            "~ virtual_service.web.match: \"address\" -> \"mark\"",
+            true,
+        ),
+        (
             "interval = \"5s\"",
             "interval = \"4s\"",
             "~ virtual_service.web.check.interval: \"5s\" -> \"4s\"",

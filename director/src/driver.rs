@@ -104,6 +104,8 @@ pub struct Driver {
     waiting: usize,
     next: Moment,
     stale: bool,
+    /// Whether the next round looks at the marks too: at each look at the kernel, and when the file has changed.
+    marks_due: bool,
 }
 
 /// What a driver is made of.
@@ -176,6 +178,7 @@ impl Driver {
             waiting: 0,
             next: Moment::ZERO,
             stale: true,
+            marks_due: true,
         };
         driver.take_platform();
         driver
@@ -294,6 +297,7 @@ impl Driver {
     /// A round that begins with a fresh look at the kernel.
     async fn tick(&mut self) {
         self.stale = true;
+        self.marks_due = true;
         self.pass(Caution::Service).await;
     }
 
@@ -314,7 +318,7 @@ impl Driver {
 
     async fn round_with(&mut self, caution: Caution) {
         self.reconciler.handle_statuses(self.prober.statuses());
-        let fresh = self.stale;
+        let marks_due = std::mem::take(&mut self.marks_due);
         if self.stale {
             self.observe().await;
         }
@@ -337,7 +341,7 @@ impl Driver {
                 let table = &self.observed.table;
                 // Marks lead to services that are there, and away from those that go.
                 let marks = async {
-                    if fresh {
+                    if marks_due {
                         self.marking
                             .reconcile(
                                 self.reconciler.platform(),
@@ -542,6 +546,7 @@ impl Driver {
             Caution::All
         };
         // The look at the kernel that the plan was made from is as fresh as a round needs it.
+        self.marks_due = true;
         self.pass(caution).await;
         let failed = self.failed.first().filter(|_| !failed_before).cloned();
         if let Some(first) = &failed {

@@ -181,7 +181,11 @@ fn sticks(farm: &Farm, from: IpAddr, ports: [u16; 2]) -> BTreeMap<String, usize>
 fn one_mark_keeps_a_client_on_one_server_over_both_ports() {
     let mut farm = Farm::new(2);
     farm.vips_on_lo();
-    let _servers = Server::everywhere(&farm, &[80, 443]);
+    let mut servers = Server::everywhere(&farm, &[80, 443]);
+    for (server, name) in servers.iter_mut().zip(&farm.names) {
+        server.dns(&farm, name, 5055);
+        server.sctp(&farm, name, 9000);
+    }
     // A rule of the site's own on the same interface.
     let lb1 = farm.node("lb1");
     lb1.sh("tc", &["qdisc", "add", "dev", "eth0", "clsact"]);
@@ -208,10 +212,19 @@ fn one_mark_keeps_a_client_on_one_server_over_both_ports() {
              real_servers = [{{ group = \"servers\", network = \"{network}\" }}]\ncheck = {{ kind = \"tcp\", port = 80 }}"
         )
     };
-    farm.direct(&service("dr", "front", "match = \"mark\""));
+    // A range of ports of one protocol, a port of another.
+    let others = ["udp\"\nports = [\"5000-5999\"]", "sctp\"\nports = [9000]"].map(|what| {
+        let name = &what[..3];
+        format!(
+            "[virtual_service.{name}]\nvips = [\"web\"]\nmatch = \"mark\"\nprotocol = \"{what}\nscheduler = \"rr\"\nforward = \"dr\"\n\
+             real_servers = [{{ group = \"servers\" }}]\ncheck = {{ kind = \"tcp\", port = 80 }}\n"
+        )
+    });
+    let web = service("dr", "front", "match = \"mark\"");
+    farm.direct(&format!("{}{web}", others.concat()));
     let services: Vec<String> = ipvs::table(farm.node("lb1")).into_keys().collect();
     assert!(
-        services.len() == 2 && services.iter().all(|name| name.starts_with("FWM ")),
+        services.len() == 6 && services.iter().all(|name| name.starts_with("FWM ")),
         "{services:?}"
     );
     for ipv4 in [true, false] {
@@ -228,6 +241,20 @@ fn one_mark_keeps_a_client_on_one_server_over_both_ports() {
             BTreeMap::from([("rs1".to_owned(), 2), ("rs2".to_owned(), 2)]),
             "clients are spread"
         );
+    }
+    for ipv4 in [true, false] {
+        let (udp, sctp) = farm.node("client").run(|| {
+            let udp = datagrams(client(ipv4, 2), virtual_address(ipv4, 5055), 2);
+            (
+                udp,
+                farm::sctp(client(ipv4, 2), virtual_address(ipv4, 9000)),
+            )
+        });
+        let (udp, sctp) = (
+            udp.expect("answers by UDP"),
+            sctp.expect("an answer by SCTP"),
+        );
+        assert_eq!(spread(udp).len(), 1, "{sctp}");
     }
     // Somebody else's filter that sets one of our marks is named.
     let intruder = site.map(|word| match word {

@@ -18,6 +18,7 @@ pub struct VirtualService {
     /// TCP, UDP or SCTP. Default TCP.
     pub protocol: Protocol,
     /// What it is found by in the kernel. Default address.
+    #[serde(rename = "match")]
     pub matching: Matching,
     /// The ports served; when matched by address, each by a service of its own in the kernel.
     pub ports: Vec<PortSpec>,
@@ -102,7 +103,7 @@ pub enum Matching {
 
 /// The encapsulation of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "lowercase")]
 pub enum Tunnel {
     /// IP in IP.
     #[default]
@@ -123,14 +124,16 @@ pub enum Tunnel {
 
 /// The checksum of a tunnel header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum TunnelChecksum {
     /// None.
     #[default]
     None,
     /// A checksum.
+    #[serde(rename = "csum")]
     Checksum,
     /// Remote checksum offload (GUE).
+    #[serde(rename = "remcsum")]
     Remote,
 }
 
