@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(
             table,
             "director: set: 1000 services x 10\n\
-             \n                                       ours    theirs               ratio  bound\n\
+             \n                                       ours    theirs              ratio  bound\n\
              whole table by director apply, s       0.61      4.90 ipvsadm       0.12 <=0.25\n\
              messages for one weight, count            2                              =1 !\n\
              1000 checks, processor, ms/s          12346     98765 keepalived    0.12 <=0.5\n"
