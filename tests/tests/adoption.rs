@@ -93,6 +93,7 @@ fn adopt(farm: &mut Farm, held: &mut [(String, TcpStream)]) {
 #[test]
 fn a_table_of_ipvsadm_is_adopted_as_it_is() {
     let mut farm = Farm::new(2);
+    farm.vips_on_lo();
     let _servers = Server::everywhere(&farm, &[80]);
     for line in adopted() {
         let words: Vec<&str> = line.split(' ').collect();
@@ -107,6 +108,7 @@ fn a_table_of_ipvsadm_is_adopted_as_it_is() {
 #[test]
 fn a_table_of_ipvsadm_that_differs_is_changed_in_place() {
     let mut farm = Farm::new(2);
+    farm.vips_on_lo();
     let _servers = Server::everywhere(&farm, &[80]);
     // Another scheduler, another weight, a server and a service that the file does not know; nothing of IPv6.
     for line in [
@@ -128,6 +130,7 @@ fn a_table_of_ipvsadm_that_differs_is_changed_in_place() {
 #[test]
 fn a_table_that_keepalived_left_is_adopted() {
     let mut farm = Farm::new(2);
+    farm.vips_on_lo();
     let _servers = Server::everywhere(&farm, &[80]);
     let configuration = farm.folder.join("keepalived.conf");
     let text = format!(

@@ -13,8 +13,8 @@ use tests::farm::{self, Farm, Server, VIP4, VIP6, client};
 use tests::{Node, wait};
 
 /// Services besides the one that clients use. All of them fit into one message of a dump, which is then read at one moment.
-const SERVICES: u16 = 40;
-const DESTINATIONS: u8 = 40;
+const SERVICES: u16 = 60;
+const DESTINATIONS: u8 = 60;
 /// How far the second table is moved: so many services and destinations go, and as many come.
 const MOVED: u16 = 10;
 const FIRST_PORT: u16 = 1000;
@@ -109,6 +109,7 @@ impl Site {
     fn new() -> Site {
         let random = random();
         let mut farm = Farm::new(1);
+        farm.vips_on_lo();
         let servers = Server::everywhere(&farm, &[80]);
         farm.direct_platform(&Table::First.platform(&farm));
         let first = saved(farm.node("lb1"));
@@ -181,7 +182,7 @@ impl Site {
             span.mul_f64(part)
         } else {
             wait_for_more_services(self.farm.node("lb1"), before);
-            Duration::from_secs_f64(0.001 * 128_f64.powf(part))
+            Duration::from_secs_f64(0.000_1 * 1000_f64.powf(part))
         };
         // That this moment is any moment is what is tested.
         std::thread::sleep(delay);
