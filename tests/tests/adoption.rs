@@ -9,8 +9,9 @@ use tests::farm::{self, Farm, Server, VIP4, client};
 use tests::{Node, ipvs, wait};
 
 const SOON: Duration = Duration::from_secs(15);
+/// A first check that a slow kernel answers late changes nothing.
 const SERVICE: &str = "[virtual_service.web]\nvips = [\"web\"]\nports = [80]\nforward = \"dr\"\nscheduler = \"rr\"\n\
-                       real_servers = [{ group = \"servers\" }]\ncheck = { kind = \"tcp\" }\n";
+                       real_servers = [{ group = \"servers\" }]\ncheck = { kind = \"tcp\", initial = \"up\" }\n";
 
 /// What ipvsadm would save, in order.
 fn saved(node: &Node) -> Vec<String> {
