@@ -87,6 +87,7 @@ codes! {
     THRESHOLDS = "E0342": "New connections stop at the upper threshold and start again below the lower one, so the lower one is not above it; the kernel refuses it otherwise (ERANGE). An upper one of 0 is no limit and has no lower one.";
     CONNECTION_TIMEOUT = "E0343": "The kernel keeps the timeouts of IPVS connections in whole seconds, 1 to 2147483 (24 days).";
     PEERS_UNATTACHED = "E0350": "The directors of a VIP read one another's operator intents over the network of `[director] peers`, where each admits the addresses of the others. So each needs an address there, and two directors an address of one family.";
+    PATH_CHECK = "E0380": "Checks through the forwarding path are TCP connections to the VIP on one real server: for TCP services that are forwarded by direct routing or tunnel. With NAT the plain check goes the same way already.";
     UNKNOWN_CHECK = "E0501": "No check has this name. Named checks are declared as `[check.NAME]`.";
     ZERO_TIME = "E0503": "A time of zero has no meaning for this key.";
     CHECK_OPTION_MISSING = "E0504": "This kind of check cannot be done without the option.";

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 pub use check::{Check, CheckBody, CheckKind, CheckTls, InitialState, StatusRange};
 pub use layer4::{
-    ConnectionSync, Forward, LimitPer, Matching, NewConnections, Persistence, PortSpec, Protocol,
-    RealServer, Scheduler, Tunnel, TunnelChecksum, VirtualService,
+    ConnectionSync, Forward, LimitPer, Matching, NewConnections, PathCheck, Persistence, PortSpec,
+    Protocol, RealServer, Scheduler, Tunnel, TunnelChecksum, VirtualService,
 };
 pub use layer7::{
     Balance, Bind, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route, RouteAction,

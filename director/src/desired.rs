@@ -22,6 +22,7 @@ use conf::Moment;
 use ipvs_netlink::{Destination, DestinationKey, Forward, ServiceKey};
 use probe::{Health, Status, TargetKey};
 
+pub(crate) use layout::forward as service_forward;
 pub use layout::{Endpoint, KernelService, Layout, Member, Pool, PoolId, layout};
 pub use memory::{MemberMemory, Memory, PoolMemory};
 pub use news::{News, news};
@@ -71,6 +72,9 @@ pub fn desired(layout: &Layout, view: View<'_>) -> Wanted {
         }
         wanted.pools.push(decision);
     }
+    let services = layout.paths.iter();
+    let services = services.map(|path| (path.service(), path.table_service()));
+    wanted.table.services.extend(services);
     wanted
 }
 

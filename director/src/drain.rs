@@ -114,7 +114,7 @@ impl Drainer {
             .table
             .services
             .iter()
-            .filter(|(key, _)| ours.owns(key))
+            .filter(|(key, _)| ours.owns(key) && !ours.is_path(key))
         {
             let wanted = desired.services.contains_key(key);
             for (address, destination) in &found.destinations {

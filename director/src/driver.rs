@@ -4,6 +4,7 @@
 
 mod beside;
 mod outside;
+mod paths;
 mod report;
 mod timeouts;
 
@@ -98,6 +99,10 @@ pub struct Driver {
     beside: Beside,
     sysctl_due: Moment,
     tunables: Tunables,
+    /// Marks of the paths that are checked.
+    paths: BTreeSet<u32>,
+    /// Why some are not.
+    path_problems: Vec<String>,
     failed: Vec<String>,
     drift: Vec<(Moment, String)>,
     /// Changes that wait for the end of a hold.
@@ -173,6 +178,8 @@ impl Driver {
             beside: Beside::new(sync),
             sysctl_due: Moment::ZERO,
             tunables,
+            paths: BTreeSet::new(),
+            path_problems: Vec::new(),
             failed: Vec::new(),
             drift: Vec::new(),
             waiting: 0,
@@ -196,7 +203,7 @@ impl Driver {
                 other => others.push(other),
             }
         }
-        self.prober.set_targets(self.reconciler.layout().targets());
+        self.prober.set_targets(self.targets());
         self.tick().await;
         for command in others {
             self.command(command).await;
@@ -221,6 +228,7 @@ impl Driver {
                         batch.push(change);
                     }
                     self.report_changes(&batch);
+                    self.hasten_paths(&batch);
                     self.round().await;
                 }
                 Some(command) = commands.recv() => self.command(command).await,
@@ -310,6 +318,7 @@ impl Driver {
             self.keep_timeouts().await;
         }
         self.attend(now).await;
+        self.probe_paths();
     }
 
     async fn round(&mut self) {
@@ -484,6 +493,7 @@ impl Driver {
             more_warnings: self.warnings_beside(),
             more: self.data_beside(),
             load: self.prober.load(),
+            paths: &self.path_problems,
             now: clock::now(),
         }
     }
@@ -534,10 +544,10 @@ impl Driver {
         let old = Arc::clone(self.reconciler.platform());
         let failed_before = !self.failed.is_empty();
         // What only the file before checks is checked on until the new one is in force: going back must find its verdicts.
-        let mut targets = self.reconciler.layout().targets();
+        let mut targets = self.targets();
         self.reconciler.handle_platform(Arc::clone(&new.platform));
         self.take_platform();
-        targets.extend(self.reconciler.layout().targets());
+        targets.extend(self.targets());
         self.prober.set_targets(targets);
         self.sysctl_due = Moment::ZERO;
         let caution = if failed_before {
@@ -559,7 +569,7 @@ impl Driver {
             self.sysctl_due = Moment::ZERO;
             self.tick().await;
         }
-        self.prober.set_targets(self.reconciler.layout().targets());
+        self.prober.set_targets(self.targets());
         match failed {
             None => Ok(plan),
             Some(first) => Err(Refused::new(

@@ -25,6 +25,7 @@ pub mod marks;
 pub mod metrics;
 pub mod observe;
 pub mod ownership;
+pub mod path_check;
 pub mod peers;
 pub mod plan;
 pub mod probe_thread;

@@ -21,6 +21,8 @@ pub use self::checks::CheckMetrics;
 pub use connections::Connections;
 pub use pools::PoolSample;
 
+use crate::path_check::PathSample;
+
 /// A label set.
 pub type Labels = Vec<(&'static str, String)>;
 
@@ -35,6 +37,8 @@ pub struct Sample {
     pub checks: Vec<(Labels, u64, u64, Option<f64>)>,
     /// How busy the checks are, and whether they start when they are due.
     pub load: Load,
+    /// Per path: what its checks came to.
+    pub paths: Vec<PathSample>,
     /// Entries that others changed and we put back.
     pub drift: u64,
     /// Requests that the kernel refused or did not answer.
@@ -126,6 +130,26 @@ impl Collector for Metrics {
             ]
         });
         counters(&mut encoder, "director_check", "Checks by result", checks)?;
+        let paths = sample.paths.iter().flat_map(|path| {
+            [
+                (result(&path.labels, "success"), path.good),
+                (result(&path.labels, "failure"), path.bad),
+            ]
+        });
+        counters(
+            &mut encoder,
+            "director_path_check",
+            "Checks through the forwarding path by result",
+            paths,
+        )?;
+        let paths = sample.paths.iter();
+        let paths = paths.filter_map(|path| Some((path.labels.clone(), i64::from(path.up?))));
+        gauges(
+            &mut encoder,
+            "director_path_up",
+            "Whether a VIP is answered by a real server, through the forwarding path: 1 or 0",
+            paths,
+        )?;
         let durations = sample
             .checks
             .iter()

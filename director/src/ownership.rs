@@ -1,7 +1,7 @@
 //! CORE: which services of the kernel's table are ours.
 //!
-//! Ours are those on an address of one of our VIPs, and, where this node has services that are found by mark, those on a firewall mark of
-//! our range; all others are foreign and never touched.
+//! Ours are those on an address of one of our VIPs, and those on a firewall mark of our range: of all of it where this node has services that
+//! are found by mark, of its upper half where it checks real servers through the forwarding path; all others are foreign and never touched.
 //! Addresses are remembered over reloads and restarts, so that the services of a VIP that left the file are still ours to remove.
 
 use std::collections::BTreeSet;
@@ -12,6 +12,7 @@ use conf::Platform;
 use ipvs_netlink::ServiceKey;
 use serde::{Deserialize, Serialize};
 
+use crate::path_check;
 use crate::table::Table;
 
 /// How many firewall marks from `[director] mark_base` are ours.
@@ -24,6 +25,9 @@ pub struct Ownership {
     addresses: BTreeSet<IpAddr>,
     /// First marks of ranges, present and past.
     mark_bases: BTreeSet<u32>,
+    /// The same of ranges of which only the half for path checks is ours.
+    #[serde(default)]
+    path_bases: BTreeSet<u32>,
 }
 
 impl Ownership {
@@ -41,6 +45,10 @@ impl Ownership {
                 .then_some(platform.director.mark_base)
                 .into_iter()
                 .collect(),
+            path_bases: path_check::are_used(platform, node)
+                .then_some(platform.director.mark_base)
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -48,17 +56,27 @@ impl Ownership {
     pub fn owns(&self, key: &ServiceKey) -> bool {
         match key {
             ServiceKey::Address { address, .. } => self.addresses.contains(address),
-            ServiceKey::Mark { mark, .. } => self
-                .mark_bases
-                .iter()
-                .any(|base| range(*base).contains(mark)),
+            ServiceKey::Mark { mark, .. } => {
+                let mut bases = self.mark_bases.iter();
+                bases.any(|base| range(*base).contains(mark)) || self.is_path(key)
+            }
         }
+    }
+
+    /// Whether a service of ours is there for a path check: it never drains.
+    pub fn is_path(&self, key: &ServiceKey) -> bool {
+        let ServiceKey::Mark { mark, .. } = key else {
+            return false;
+        };
+        let mut bases = self.path_bases.iter().chain(&self.mark_bases);
+        bases.any(|base| path_check::is_path_mark(*base, *mark))
     }
 
     /// Adds what is ours now to what was.
     pub fn extend(&mut self, now: &Ownership) {
         self.addresses.extend(&now.addresses);
         self.mark_bases.extend(&now.mark_bases);
+        self.path_bases.extend(&now.path_bases);
     }
 
     /// Forgets what is neither ours `now` nor in the table any more.
@@ -70,6 +88,10 @@ impl Ownership {
         self.mark_bases.retain(|base| {
             now.mark_bases.contains(base)
                 || table.services.keys().any(|key| matches!(key, ServiceKey::Mark { mark, .. } if range(*base).contains(mark)))
+        });
+        self.path_bases.retain(|base| {
+            now.path_bases.contains(base)
+                || table.services.keys().any(|key| matches!(key, ServiceKey::Mark { mark, .. } if path_check::is_path_mark(*base, *mark)))
         });
     }
 }

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::path_check;
+
 /// Width of the terminal that everything fits on.
 const COLUMNS: usize = 80;
 /// Width of an address with its arrow.
@@ -38,6 +40,7 @@ pub fn status(data: &Value, out: &mut String) {
             format_args!("timeouts: tcp {tcp} s, tcp_fin {tcp_fin} s, udp {udp} s"),
         );
     }
+    path_check::render(list(data, "paths"), out);
     leaving(data, out);
     access(data, out);
     repairs(data, out);
@@ -244,7 +247,7 @@ pub fn why(answer: &Value) -> String {
 }
 
 /// A sentence, indented, broken at spaces; further lines stand two columns further in.
-fn wrapped(out: &mut String, indent: usize, text: &str) {
+pub(crate) fn wrapped(out: &mut String, indent: usize, text: &str) {
     let mut column = indent;
     out.push_str(&" ".repeat(indent));
     for (number, word) in text.split(' ').enumerate() {

@@ -18,6 +18,7 @@ use crate::intents;
 use crate::intents::Admin;
 use crate::metrics::{DestinationSample, Sample, ServiceSample};
 use crate::observe::Observation;
+use crate::path_check;
 use crate::reconcile::Reconciler;
 use crate::sysctl::Deviation;
 use crate::table::{describe, describe_forward};
@@ -41,6 +42,8 @@ pub struct Around<'a> {
     pub drift_total: u64,
     /// Problems of the marking.
     pub marking: &'a [String],
+    /// Why paths are not checked.
+    pub paths: &'a [String],
     /// The kernel's timeouts of connections, if they could be read.
     pub timeouts: Option<ipvs_netlink::Timeouts>,
     /// Lists and limits.
@@ -99,6 +102,7 @@ pub fn data(reconciler: &Reconciler, observed: &Observation, around: &Around<'_>
         },
         "vips": reconciler.verdicts(table),
         "services": services,
+        "paths": path_check::data(&reconciler.layout().paths, reconciler.statuses(), &observed.table),
         "draining": leaving,
         "foreign_services": foreign.len(),
         "foreign": foreign,
@@ -175,6 +179,7 @@ fn warnings(reconciler: &Reconciler, around: &Around<'_>) -> Vec<String> {
             around.load.waiting
         ));
     }
+    warnings.extend(around.paths.iter().cloned());
     if !around.deviations.is_empty() {
         warnings.push(format!(
             "{} kernel tunables do not hold what they should",
@@ -389,6 +394,7 @@ pub fn sample(reconciler: &Reconciler, observed: &Observation, sample: &mut Samp
         }
     }
     sample.checks = checks(reconciler);
+    sample.paths = path_check::sample(&reconciler.layout().paths, reconciler.statuses());
     let foreign = observed
         .table
         .services

@@ -10,6 +10,8 @@ use daemon::plan::{PlanAction, PlanStep};
 use net::sysctl::{self, Key};
 use serde::Serialize;
 
+use crate::path_check;
+
 /// One tunable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tunable {
@@ -133,6 +135,21 @@ pub fn profile(platform: &Platform, node: &str, ipvs: bool, sloppy: bool) -> Vec
             "clients must not be told to go to real servers directly",
         ));
     }
+    for interface in path_check::interfaces(platform, node) {
+        tunables.push(own(
+            format!("net/ipv4/conf/{interface}/accept_local"),
+            "1",
+            "answers to checks through the forwarding path come from the VIP, an address of this node's own while it holds it",
+        ));
+        // Loose on the interface wins over a strict `all`; one that is off stays off.
+        if is_strict(&interface) {
+            tunables.push(own(
+                format!("net/ipv4/conf/{interface}/rp_filter"),
+                "2",
+                "a strict filter drops the answers to checks through the forwarding path",
+            ));
+        }
+    }
     tunables
 }
 
@@ -193,6 +210,12 @@ impl Deviation {
             disruptive: false,
         })
     }
+}
+
+/// Whether the reverse path filter of an interface is strict: the higher of its own and that of `all` counts.
+fn is_strict(interface: &str) -> bool {
+    let read = |name| sysctl::read_number(&Key::ipv4(name, "rp_filter")).unwrap_or(0);
+    read("all").max(read(interface)) == 1
 }
 
 /// Sets what differs, unless nothing may be changed now; what still deviates is returned.

@@ -19,9 +19,35 @@ pub struct Destination {
 /// Services with their scheduler, each with its destinations in order.
 pub type Table = BTreeMap<String, (String, Vec<Destination>)>;
 
-/// Reads the table of a node, as `ipvsadm -Ln` prints it.
+/// The marks of services that are there for checks through the forwarding path, as long as the file has no `mark_base`.
+const PATH_MARKS: std::ops::RangeInclusive<u32> = 0x1_8000..=0x1_ffff;
+
+/// Reads the table of a node, as `ipvsadm -Ln` prints it, but for the services of path checks.
 pub fn table(node: &Node) -> Table {
+    let mut table = whole_table(node);
+    table.retain(|service, _| !is_path(service));
+    table
+}
+
+/// The services of path checks.
+pub fn paths(node: &Node) -> Table {
+    let mut table = whole_table(node);
+    table.retain(|service, _| is_path(service));
+    table
+}
+
+fn whole_table(node: &Node) -> Table {
     parse(&node.sh("ipvsadm", &["-Ln"]))
+}
+
+/// Whether a line of ipvsadm begins with the name of a path check's service.
+fn is_path(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    words.next() == Some("FWM")
+        && words
+            .next()
+            .and_then(|mark| mark.parse().ok())
+            .is_some_and(|mark| PATH_MARKS.contains(&mark))
 }
 
 fn parse(text: &str) -> Table {
@@ -73,13 +99,14 @@ pub fn weights(node: &Node, service: &str) -> BTreeMap<String, u32> {
         .collect()
 }
 
-/// Connections and packets that a node's services have counted since they were made, from `--stats --exact`.
+/// Connections and packets that a node's services have counted since they were made, from `--stats --exact`; those of path checks do not count.
 pub fn totals(node: &Node) -> (u64, u64) {
     let text = node.sh("ipvsadm", &["-Ln", "--stats", "--exact"]);
     let services = text.lines().filter(|line| {
         ["TCP ", "UDP ", "FWM "]
             .iter()
             .any(|word| line.starts_with(word))
+            && !is_path(line)
     });
     services.fold((0, 0), |(connections, packets), line| {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -10,7 +10,7 @@ use tests::{Node, ipvs, wait};
 
 const SOON: Duration = Duration::from_secs(15);
 /// A first check that a slow kernel answers late changes nothing.
-const SERVICE: &str = "[virtual_service.web]\nvips = [\"web\"]\nports = [80]\nforward = \"dr\"\nscheduler = \"rr\"\n\
+const SERVICE: &str = "[virtual_service.web]\nvips = [\"web\"]\nports = [80]\nforward = \"dr\"\npath_check = false\nscheduler = \"rr\"\n\
                        real_servers = [{ group = \"servers\" }]\ncheck = { kind = \"tcp\", initial = \"up\" }\n";
 
 /// What ipvsadm would save, in order.
@@ -170,6 +170,7 @@ initial = "up"
 vips = ["web"]
 ports = [80, "8000-8002"]
 forward = "dr"
+path_check = false
 scheduler = "mh"
 real_servers = [{ group = "servers", weight = 3 }]
 check = "seldom"
@@ -184,6 +185,7 @@ check = "seldom"
 vips = ["web"]
 ports = [82]
 forward = "dr"
+path_check = false
 scheduler = "wlc"
 persistence = { timeout = "300s", granularity = 24, granularity6 = 64 }
 real_servers = [{ group = "servers" }]
@@ -209,6 +211,7 @@ check = "seldom"
 vips = ["web"]
 ports = [83]
 forward = "tun"
+path_check = false
 scheduler = "wrr"
 real_servers = [{ group = "servers", network = "inside" }]
 check = "seldom"
@@ -216,6 +219,7 @@ check = "seldom"
 vips = ["web"]
 ports = [84]
 forward = "tun"
+path_check = false
 tunnel = { type = "gue", port = 6080, checksum = "csum" }
 scheduler = "rr"
 real_servers = [{ group = "servers", network = "inside" }]
@@ -224,6 +228,7 @@ check = "seldom"
 vips = ["web"]
 ports = [85]
 forward = "tun"
+path_check = false
 tunnel = { type = "gre" }
 scheduler = "rr"
 real_servers = [{ group = "servers", network = "inside" }]

@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(15);
 
 fn service(name: &str, port: u16, scheduler: &str) -> String {
     format!(
-        "[virtual_service.{name}]\nvips = [\"web\"]\nports = [{port}]\nforward = \"dr\"\nscheduler = \"{scheduler}\"\n\
+        "[virtual_service.{name}]\nvips = [\"web\"]\nports = [{port}]\nforward = \"dr\"\npath_check = false\nscheduler = \"{scheduler}\"\n\
          real_servers = [{{ group = \"servers\" }}]\ncheck = {{ kind = \"tcp\", port = 9, initial = \"up\", interval = \"1h\" }}\n"
     )
 }

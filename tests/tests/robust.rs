@@ -48,14 +48,14 @@ impl Table {
             Table::Second => (MOVED, 2, "wlc"),
         };
         let mut text = String::from(
-            "[virtual_service.steady]\nvips = [\"web\"]\nports = [80]\nforward = \"dr\"\nscheduler = \"rr\"\n\
+            "[virtual_service.steady]\nvips = [\"web\"]\nports = [80]\nforward = \"dr\"\npath_check = false\nscheduler = \"rr\"\n\
              real_servers = [{ group = \"servers\" }]\ncheck = { kind = \"tcp\", initial = \"up\" }\n\
              [check.seldom]\nkind = \"tcp\"\nport = 9\ninterval = \"1h\"\ninitial = \"up\"\n",
         );
         for port in FIRST_PORT + moved..FIRST_PORT + moved + SERVICES {
             let _ = write!(
                 text,
-                "[virtual_service.s{port}]\nvips = [\"web\"]\nports = [{port}]\nforward = \"dr\"\nscheduler = \"{scheduler}\"\n\
+                "[virtual_service.s{port}]\nvips = [\"web\"]\nports = [{port}]\nforward = \"dr\"\npath_check = false\nscheduler = \"{scheduler}\"\n\
                  check = \"seldom\"\nreal_servers = [\n"
             );
             for number in 0..DESTINATIONS {

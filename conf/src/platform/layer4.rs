@@ -36,6 +36,8 @@ pub struct VirtualService {
     pub real_servers: Vec<RealServer>,
     /// How the real servers are checked.
     pub check: Check,
+    /// How they are checked through the forwarding path; `None`: not at all.
+    pub path_check: Option<PathCheck>,
     /// What happens when servers fail.
     pub policy: ServicePolicy,
     /// Only clients of these networks are served, in order; all, if there are none.
@@ -52,10 +54,36 @@ pub struct VirtualService {
 }
 
 impl VirtualService {
+    /// The real servers behind its addresses of one family: those of that family; a tunnel leads to the other one where it has none.
+    pub fn servers_for(&self, ipv4: bool) -> Vec<&RealServer> {
+        let same: Vec<&RealServer> = self
+            .real_servers
+            .iter()
+            .filter(|server| server.address.is_ipv4() == ipv4)
+            .collect();
+        match self.forward {
+            Forward::Tun if same.is_empty() => self.real_servers.iter().collect(),
+            Forward::Dr | Forward::Nat | Forward::Tun => same,
+        }
+    }
+
     /// Whether the kernel finds it by firewall mark: asked for, or because a director among its own real servers needs it.
     pub fn by_mark(&self) -> bool {
         self.two_box || self.matching == Matching::Mark
     }
+}
+
+/// Checks through the forwarding path: a connection to the VIP on one real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PathCheck {
+    /// Time between two checks of one VIP on one real server. Default ten times the plain check's.
+    pub interval: Interval,
+    /// How long one may take. Default the plain check's.
+    pub timeout: Interval,
+    /// Successes in a row that make the path sound again. Default 1.
+    pub rise: u32,
+    /// Failures in a row that take the real server out. Default 3.
+    pub fall: u32,
 }
 
 /// A transport protocol that IPVS knows.

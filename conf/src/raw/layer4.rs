@@ -116,6 +116,8 @@ table! {
             check: CheckRef,
         }
         optional {
+            /// dr and tun over TCP: each real server is checked through the forwarding path too, at the VIP itself. false: it is not. Default true.
+            path_check: PathCheckRef,
             /// Transport protocol. Default tcp.
             protocol: Protocol,
             /// What the kernel finds the service by: each address and port, or one firewall mark for all of them. Default address.
@@ -170,6 +172,28 @@ table! {
             per: LimitPer,
         }
     }
+}
+
+table! {
+    /// The check of a real server through the forwarding path.
+    PathCheckTable {
+        required {}
+        optional {
+            /// Time between two checks of one VIP on one real server. Default ten times that of `check`.
+            interval: Interval,
+            /// How long one may take. Default that of `check`.
+            timeout: Interval,
+            /// Successes in a row that make the path sound again. Default 1.
+            rise: WholeNumber<1, 100>,
+            /// Failures in a row that take the real server out; after the first one they follow at the pace of `check`. Default 3.
+            fall: WholeNumber<1, 100>,
+        }
+    }
+}
+
+short_or_table! {
+    /// false, true, or a table with times.
+    PathCheckRef { Switch(bool), Table(PathCheckTable) }
 }
 
 table! {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 mod forwarding;
+mod path_check;
 
 use super::access::new_connections;
 use super::{Resolver, given, values};
@@ -67,6 +68,9 @@ impl<'a> Resolver<'a> {
             raw::Forward::Nat => Forward::Nat,
             raw::Forward::Tun => Forward::Tun,
         };
+        let path_check = check.as_ref().and_then(|check| {
+            self.path_check(raw.path_check.as_ref(), check, (forward, protocol), &key)
+        });
         let vips: Vec<String> = values(raw.vips.as_ref());
         let tunnel = self.tunnel(raw.tunnel.as_ref(), forward, &key);
         let real_servers = self.real_servers(raw, &key, &vips, forward, platform);
@@ -97,6 +101,7 @@ impl<'a> Resolver<'a> {
                     .is_some_and(|node| directors.contains(node.as_str()))
             }),
             real_servers,
+            path_check,
             check: check?,
             policy: self.policy(raw, &key, &vips, forward, platform),
             allow: self.clients(raw.allow.as_ref(), &format!("{key}.allow")),

@@ -69,20 +69,36 @@ impl Book {
             self.schedule.remove(slot);
         }
         for entry in new {
-            let check = &entry.target.check;
-            let pace = Pace {
-                interval: check.interval.as_duration(),
-                jitter: check.jitter,
-                lane: match check.kind {
-                    CheckKind::Exec { .. } => Lane::Programs,
-                    _ => Lane::Sockets,
-                },
-            };
-            let slot = self.schedule.insert(pace, now);
-            self.slots.insert(entry.key.clone(), slot);
-            self.entries.insert(slot, entry);
+            self.insert(entry, now);
         }
         keys
+    }
+
+    /// Checks targets now instead of when they are due. Their verdicts stay until the result; that of a check that runs already is not used.
+    pub(crate) fn hasten(&mut self, keys: &BTreeSet<TargetKey>, now: Moment) {
+        for key in keys {
+            let slot = self.slots.get(key).copied();
+            if let Some((slot, entry)) = slot.and_then(|slot| self.entries.remove_entry(&slot)) {
+                self.schedule.remove(slot);
+                self.insert(entry, now);
+            }
+        }
+    }
+
+    /// Puts an entry into the schedule, due at once.
+    fn insert(&mut self, entry: Entry, now: Moment) {
+        let check = &entry.target.check;
+        let pace = Pace {
+            interval: check.interval.as_duration(),
+            jitter: check.jitter,
+            lane: match check.kind {
+                CheckKind::Exec { .. } => Lane::Programs,
+                _ => Lane::Sockets,
+            },
+        };
+        let slot = self.schedule.insert(pace, now);
+        self.slots.insert(entry.key.clone(), slot);
+        self.entries.insert(slot, entry);
     }
 
     /// The entries with a verdict, by where they are; of several at one place all.

@@ -130,6 +130,12 @@ impl Prober {
         keys
     }
 
+    /// Checks targets now instead of when they are due: something happened that makes their verdicts doubtful. The verdicts stay until then.
+    pub fn hasten(&self, keys: &BTreeSet<TargetKey>) {
+        self.shared.book().hasten(keys, (self.shared.clock)());
+        self.shared.wake.notify_one();
+    }
+
     /// What is known now.
     pub fn statuses(&self) -> BTreeMap<TargetKey, Status> {
         self.shared.book().statuses()

@@ -8,6 +8,7 @@ use probe::{Health, Status};
 use super::scale::Share;
 use super::{Decision, Member, MemberMemory, Pool, ServerWeight, View};
 use crate::intents::{Admin, Order};
+use crate::path_check;
 
 /// What a real server could do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +70,8 @@ pub(super) fn judge(
     view: View<'_>,
 ) -> Judged {
     let order = view.orders.of(pool, member);
-    let status = view.statuses.get(&member.key);
+    let broken = path_check::broken(member, view.statuses);
+    let status = broken.as_ref().or_else(|| view.statuses.get(&member.key));
     let health = status.map_or(Health::Checking, |status| status.health);
     let full = u32::from(order.weight.unwrap_or(member.weight));
     let share = before.and_then(|before| before.share);

@@ -18,6 +18,7 @@ use probe::{Target, TargetKey};
 
 use super::Sorry;
 use crate::marks::{Marked, Marks};
+use crate::path_check::{self, MemberPath, Path};
 
 /// A pool's identity: real servers of one family that serve one port (or range) of one virtual service, or all of its ports if it is matched
 /// by mark.
@@ -48,6 +49,8 @@ pub struct Pool {
     pub sorry: Option<Sorry>,
     /// What is believed before the first check.
     pub initial: InitialState,
+    /// Whether the forwarding path to its members is checked.
+    pub path_check: bool,
     /// Where the virtual service stands in the file.
     pub place: String,
 }
@@ -101,6 +104,8 @@ pub struct Member {
     pub check: Arc<Check>,
     /// The identity of what is probed.
     pub key: TargetKey,
+    /// The ways to it that are checked too: one for each VIP address.
+    pub paths: Vec<MemberPath>,
 }
 
 impl PoolId {
@@ -164,10 +169,12 @@ pub struct Layout {
     pub drain_timeouts: BTreeMap<ServiceKey, Duration>,
     /// What traffic control must mark for services that are found by mark.
     pub marked: Vec<Marked>,
+    /// The ways to real servers that are checked.
+    pub paths: Vec<Path>,
 }
 
 impl Layout {
-    /// Every target that is probed.
+    /// Every target that is probed at the real servers' own addresses.
     pub fn targets(&self) -> Vec<Target> {
         self.pools
             .iter()
@@ -201,6 +208,8 @@ pub fn layout(platform: &Platform, node: &str) -> Layout {
             }
         }
     }
+    layout.paths = path_check::paths(platform, node);
+    path_check::assign(&mut layout.pools, &layout.paths);
     layout
 }
 
@@ -265,6 +274,7 @@ fn pool(
         policy: service.policy.clone(),
         sorry: Sorry::of(service, family, forward(service)),
         initial: service.check.initial,
+        path_check: service.path_check.is_some(),
         place: service.place.to_string(),
         id: PoolId {
             service: service.name.clone(),
@@ -373,7 +383,8 @@ fn protocol(protocol: conf::platform::Protocol) -> Protocol {
     }
 }
 
-fn forward(service: &VirtualService) -> Forward {
+/// How IPVS forwards the packets of a service.
+pub(crate) fn forward(service: &VirtualService) -> Forward {
     match service.forward {
         conf::platform::Forward::Dr => Forward::DirectRoute,
         conf::platform::Forward::Nat => Forward::Masquerade,
@@ -410,15 +421,7 @@ fn members(
     port: u16,
     family: Family,
 ) -> Vec<Member> {
-    let same: Vec<&RealServer> = service
-        .real_servers
-        .iter()
-        .filter(|server| Family::of(server.address) == family)
-        .collect();
-    let chosen = match service.forward {
-        conf::platform::Forward::Tun if same.is_empty() => service.real_servers.iter().collect(),
-        _ => same,
-    };
+    let chosen = service.servers_for(family == Family::V4);
     let check = Arc::new(service.check.clone());
     let mut members: Vec<Member> = chosen
         .into_iter()
@@ -434,6 +437,7 @@ fn members(
                 lower_threshold: server.lower_threshold,
                 local: server.node.as_deref() == Some(node),
                 key: target.key(),
+                paths: Vec::new(),
                 checked: target.address,
                 check: target.check,
             }

@@ -12,6 +12,7 @@ use crate::access::ruleset::TABLE;
 use crate::apply::Report;
 use crate::desired::News;
 use crate::intents::Admin;
+use crate::path_check::Path;
 use crate::peers;
 use crate::reconcile::Reconciler;
 use crate::table::Step;
@@ -141,7 +142,19 @@ impl Driver {
                 }
             }
         }
+        let paths = &self.reconciler.layout().paths;
+        let paths: BTreeMap<&TargetKey, &Path> =
+            paths.iter().map(|path| (&path.key, path)).collect();
         for Change { key, status } in changes {
+            if let Some(path) = paths.get(key) {
+                let event = match status.health {
+                    Health::Up => "path.up",
+                    Health::Down => "path.down",
+                    Health::Checking => continue,
+                };
+                self.events.emit(event, json!({ "vip": path.address, "server": path.server, "node": path.node, "reason": status.reason }));
+                continue;
+            }
             let event = match (status.health, status.draining) {
                 (Health::Up, true) => "backend.draining",
                 (Health::Up, false) => "backend.up",

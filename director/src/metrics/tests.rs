@@ -33,6 +33,8 @@ const SERIES: &[&str] = &[
     "director_netlink_errors_total",
     "director_operations_total",
     "director_packets_total{service,vip,proto,address,path,direction}",
+    "director_path_check_total{vip,server,forward,result}",
+    "director_path_up{vip,server,forward}",
     "director_pool_eligible{service,port,family}",
     "director_pool_healthy_percent{service,port,family}",
     "director_pool_healthy{service,port,family}",
@@ -62,6 +64,12 @@ fn text() -> String {
     destination.push("destination");
     let metrics = Metrics::default();
     metrics.update(|sample| {
+        sample.paths.push(crate::path_check::PathSample {
+            labels: labels(&["vip", "server", "forward"]),
+            good: 1,
+            bad: 0,
+            up: Some(true),
+        });
         sample.services.push(ServiceSample {
             labels: labels(&service),
             one_way: true,

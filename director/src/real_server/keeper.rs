@@ -10,7 +10,7 @@ use net::{Added, Address, Error, FouPorts, GuePort, Link, Net, NewAddress, Remov
 use serde::Serialize;
 
 use super::memory::{DeviceWas, Memory, Was, kind_of};
-use super::wanted::{Thing, Wanted, answering, reverse_path, tunable_name};
+use super::wanted::{Loosen, Thing, Wanted, answering, reverse_path, tunable_name};
 use super::{LOOPBACK, advmss};
 use crate::marking::chain;
 
@@ -119,7 +119,7 @@ impl Keeper {
         let names: BTreeMap<u32, &str> = seen
             .links
             .iter()
-            .filter(|link| !link.loopback)
+            .filter(|link| !link.loopback && kind_of(&link.name).is_none())
             .map(|link| (link.index, link.name.as_str()))
             .collect();
         let places = seen
@@ -216,14 +216,10 @@ impl Keeper {
                     found => Ok(Finding::Amiss(found.to_string())),
                 }
             }
-            Thing::ReversePath(device) => {
-                let all = sysctl::read_number(&Key::ipv4("all", "rp_filter"))?;
-                let own = sysctl::read_number(&Key::ipv4(device, "rp_filter"))?;
-                match reverse_path(all, own) {
-                    None => Ok(Finding::InPlace),
-                    Some(_) => Ok(Finding::Amiss(format!("strict: all {all}, {device} {own}"))),
-                }
-            }
+            Thing::ReversePath { device, .. } => match loosen(device, seen)? {
+                None => Ok(Finding::InPlace),
+                Some(_) => amiss("it drops them"),
+            },
             Thing::Device { kind, both } => match seen.link(kind.device()) {
                 None => amiss("missing"),
                 Some(link) if !link.up => amiss("down"),
@@ -254,7 +250,18 @@ impl Keeper {
     async fn bring(&mut self, thing: &Thing, seen: &Seen) -> Result<(), Error> {
         match thing {
             Thing::Silence(key, value) | Thing::Tunable(key, value) => self.set(key, *value),
-            Thing::ReversePath(device) => self.set(&Key::ipv4(device, "rp_filter"), 2),
+            Thing::ReversePath { device, vip } => {
+                let Some(loosen) = loosen(device, seen)? else {
+                    return Ok(());
+                };
+                if let Some(value) = loosen.value {
+                    self.set(&Key::ipv4(device, "rp_filter"), value)?;
+                }
+                if loosen.address {
+                    self.bring_device_address(device, *vip).await?;
+                }
+                Ok(())
+            }
             Thing::Device { kind, both } => self.bring_device(*kind, *both, seen).await,
             Thing::Gue(port) => {
                 let Some(fou) = &self.fou else {
@@ -335,6 +342,19 @@ impl Keeper {
         Ok(())
     }
 
+    async fn bring_device_address(
+        &mut self,
+        device: &'static str,
+        address: IpAddr,
+    ) -> Result<(), Error> {
+        let link = self.net.link(device).await?;
+        self.memory.note(|changed| {
+            changed.on_devices.insert(device.to_owned(), address);
+        });
+        let new = NewAddress::new(link.index, address, host_prefix(address));
+        self.net.add_address(&new).await.map(drop)
+    }
+
     /// Undoes what is wanted no more, in reverse: addresses first. `vips` are those that the ARP settings keep silent.
     async fn forget(&mut self, wanted: &Wanted, vips: &BTreeSet<IpAddr>) {
         self.adopt_addresses().await;
@@ -357,7 +377,9 @@ impl Keeper {
             .iter()
             .filter_map(|thing| match thing {
                 Thing::Silence(key, _) | Thing::Tunable(key, _) => Some(tunable_name(key)),
-                Thing::ReversePath(device) => Some(tunable_name(&Key::ipv4(device, "rp_filter"))),
+                Thing::ReversePath { device, .. } => {
+                    Some(tunable_name(&Key::ipv4(device, "rp_filter")))
+                }
                 Thing::Device { .. } | Thing::Gue(_) | Thing::Address(_) => None,
             })
             .collect();
@@ -372,6 +394,13 @@ impl Keeper {
         let (silence, others): (Vec<_>, Vec<_>) = surplus.into_iter().partition(|(name, _)| {
             name.ends_with("/arp_ignore") || name.ends_with("/arp_announce")
         });
+        for (device, address) in self.memory.changed().on_devices.clone() {
+            let wanted_there =
+                kind_of(&device).is_some_and(|kind| wanted.devices.contains_key(&kind));
+            if !wanted_there || !wanted.addresses.contains(&address) {
+                self.forget_device_address(&device, address).await;
+            }
+        }
         for (name, was) in others {
             self.restore(&name, was);
         }
@@ -434,6 +463,26 @@ impl Keeper {
             }
             Err(error) => {
                 tracing::warn!(%address, error = chain(&error), "the VIP stays on the loopback interface, and so do the ARP settings");
+            }
+        }
+    }
+
+    async fn forget_device_address(&mut self, device: &str, address: IpAddr) {
+        let removed = match self.net.link(device).await {
+            Ok(link) => self
+                .net
+                .remove_address(link.index, address, host_prefix(address))
+                .await
+                .map(drop),
+            Err(Error::NoLink(_)) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Ok(()) => self.memory.note(|changed| {
+                changed.on_devices.remove(device);
+            }),
+            Err(error) => {
+                tracing::warn!(%address, device, error = chain(&error), "the address stays on the device");
             }
         }
     }
@@ -533,6 +582,16 @@ impl Keeper {
         }
         left.is_none()
     }
+}
+
+/// What the reverse path filter of a device needs, if it drops what comes out.
+fn loosen(device: &str, seen: &Seen) -> Result<Option<Loosen>, Error> {
+    let all = sysctl::read_number(&Key::ipv4("all", "rp_filter"))?;
+    let own = sysctl::read_number(&Key::ipv4(device, "rp_filter"))?;
+    let index = seen.link(device).map(|link| link.index);
+    let mut addresses = seen.addresses.iter();
+    let has_address = addresses.any(|found| found.address.is_ipv4() && Some(found.link) == index);
+    Ok(reverse_path(all, own, has_address))
 }
 
 fn host_prefix(address: IpAddr) -> u8 {

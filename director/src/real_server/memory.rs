@@ -26,8 +26,10 @@ pub(super) struct Changed {
     pub(super) devices: BTreeMap<String, DeviceWas>,
     /// UDP ports that were opened.
     pub(super) gue: BTreeSet<GuePort>,
-    /// Addresses that were added.
+    /// Addresses that were added to the loopback interface.
     pub(super) addresses: BTreeSet<IpAddr>,
+    /// Addresses that were added to tunnel devices, by name.
+    pub(super) on_devices: BTreeMap<String, IpAddr>,
 }
 
 /// A tunable before and after.

@@ -28,8 +28,8 @@ pub struct Wanted {
 /// What comes out of a tunnel device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Inside {
-    /// IPv4 packets.
-    pub ipv4: bool,
+    /// IPv4 packets, to this VIP among others.
+    pub ipv4: Option<IpAddr>,
     /// IPv6 packets.
     pub ipv6: bool,
 }
@@ -58,7 +58,12 @@ pub enum Thing {
         both: bool,
     },
     /// A reverse path filter that does not drop what comes out of a tunnel device.
-    ReversePath(&'static str),
+    ReversePath {
+        /// The device.
+        device: &'static str,
+        /// One of the VIPs that packets out of it go to.
+        vip: IpAddr,
+    },
     /// A kernel tunable of a tunnel device.
     Tunable(Key, i64),
     /// A UDP port that takes packets out of GUE.
@@ -148,7 +153,7 @@ impl Wanted {
                 Tunnel::Gre { .. } => TunnelKind::Ip6Gre,
             };
             let inside = self.devices.entry(kind).or_default();
-            inside.ipv4 |= vip.is_ipv4();
+            inside.ipv4 = inside.ipv4.or(Some(vip).filter(IpAddr::is_ipv4));
             inside.ipv6 |= vip.is_ipv6();
             self.paths.insert(TunnelPath {
                 ipv4: vip.is_ipv4(),
@@ -174,9 +179,12 @@ impl Wanted {
         let devices = self.devices.iter().flat_map(|(kind, inside)| {
             let device = Thing::Device {
                 kind: *kind,
-                both: *kind == TunnelKind::Ip6Tnl && inside.ipv4,
+                both: *kind == TunnelKind::Ip6Tnl && inside.ipv4.is_some(),
             };
-            let ipv4 = inside.ipv4.then(|| Thing::ReversePath(kind.device()));
+            let ipv4 = inside.ipv4.map(|vip| Thing::ReversePath {
+                device: kind.device(),
+                vip,
+            });
             let ipv6 = inside
                 .ipv6
                 .then(|| Thing::Tunable(Key::ipv6(kind.device(), "disable_ipv6"), 0));
@@ -194,7 +202,7 @@ impl Thing {
     /// The kind, as metrics and events name it.
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            Thing::Silence(..) | Thing::ReversePath(_) | Thing::Tunable(..) => "sysctl",
+            Thing::Silence(..) | Thing::ReversePath { .. } | Thing::Tunable(..) => "sysctl",
             Thing::Device { .. } => "tunnel",
             Thing::Gue(_) => "gue_port",
             Thing::Address(_) => "address",
@@ -203,7 +211,7 @@ impl Thing {
 
     /// Whether it can only be had together with a tunnel device.
     pub(super) fn belongs_to_a_device(&self) -> bool {
-        matches!(self, Thing::ReversePath(_) | Thing::Tunable(..))
+        matches!(self, Thing::ReversePath { .. } | Thing::Tunable(..))
     }
 
     /// What it is, for a line of `status` or `plan`.
@@ -216,7 +224,9 @@ impl Thing {
             Thing::Device { kind, both: true } => {
                 format!("tunnel device {} up, for both families", kind.device())
             }
-            Thing::ReversePath(device) => format!("no strict reverse path filter on {device}"),
+            Thing::ReversePath { device, .. } => {
+                format!("no reverse path filter that drops what comes out of {device}")
+            }
             Thing::Gue(GuePort { ipv6, port }) => {
                 let family = if *ipv6 { "IPv6" } else { "IPv4" };
                 format!("GUE port {port} ({family})")
@@ -230,7 +240,7 @@ impl Thing {
         match self {
             Thing::Silence(..) => "without it this node would answer ARP for the VIPs and take their traffic away; no VIP is added".to_owned(),
             Thing::Device { kind, .. } => format!("needs the kernel module {}; packets through this tunnel are lost here", kind.module()),
-            Thing::ReversePath(device) => format!("packets out of {device} are dropped"),
+            Thing::ReversePath { device, .. } => format!("packets out of {device} are dropped"),
             Thing::Tunable(..) => "packets out of this tunnel device are dropped".to_owned(),
             Thing::Gue(_) => "needs the kernel module fou, and the port free; packets through this tunnel are lost here".to_owned(),
             Thing::Address(address) => format!("packets to {address} are lost here"),
@@ -244,10 +254,31 @@ pub(super) fn tunable_name(key: &Key) -> String {
     path.strip_prefix("/proc/sys/").unwrap_or(&path).to_owned()
 }
 
-/// What the device's reverse path filter must become, if it drops packets now: the higher of `all` and the device's own counts, 1 is strict.
-/// Loose (2) on the device wins over a strict `all`, so that nothing else on the node changes.
-pub(super) fn reverse_path(all: i64, own: i64) -> Option<i64> {
-    (all.max(own) == 1).then_some(2)
+/// What must change so that a device's reverse path filter drops nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Loosen {
+    /// What the device's own filter must become.
+    pub(super) value: Option<i64>,
+    /// Whether the device needs an address.
+    pub(super) address: bool,
+}
+
+/// Whether the filter drops what comes out of a tunnel device, and the remedy that changes nothing else on the node. The higher of `all` and
+/// the device's own counts. Strict (1) drops what is answered through another interface; strict and loose (2) alike drop everything that
+/// arrives at an interface without an address (`no_addr` in net/ipv4/fib_frontend.c).
+pub(super) fn reverse_path(all: i64, own: i64, has_address: bool) -> Option<Loosen> {
+    match (all.max(own), all) {
+        (0, _) => None,
+        (2, _) if has_address => None,
+        (_, 0) => Some(Loosen {
+            value: Some(0),
+            address: false,
+        }),
+        (highest, _) => Some(Loosen {
+            value: (highest == 1).then_some(2),
+            address: !has_address,
+        }),
+    }
 }
 
 /// VIPs that are on an interface where this node answers for them, and does not direct them.
@@ -356,7 +387,7 @@ check = { kind = "tcp" }
             devices: BTreeMap::from([(
                 TunnelKind::Ip6Tnl,
                 Inside {
-                    ipv4: true,
+                    ipv4: Some("10.0.0.100".parse().unwrap()),
                     ipv6: true,
                 },
             )]),
@@ -375,7 +406,7 @@ check = { kind = "tcp" }
                 "net/ipv4/conf/bond0/arp_ignore = 1",
                 "net/ipv4/conf/bond0/arp_announce = 2",
                 "tunnel device ip6tnl0 up, for both families",
-                "no strict reverse path filter on ip6tnl0",
+                "no reverse path filter that drops what comes out of ip6tnl0",
                 "net/ipv6/conf/ip6tnl0/disable_ipv6 = 0",
                 "GUE port 6080 (IPv6)",
                 "VIP 10.0.0.100 on lo",
@@ -463,17 +494,22 @@ check = { kind = "tcp" }
     }
 
     #[test]
-    fn a_strict_reverse_path_filter_becomes_loose_on_the_device_alone() {
-        for (all, own, expected) in [
-            (0, 0, None),
-            (0, 1, Some(2)),
-            (1, 0, Some(2)),
-            (1, 1, Some(2)),
-            (1, 2, None),
-            (2, 0, None),
-            (2, 1, None),
+    fn a_reverse_path_filter_is_loosened_on_the_device_alone() {
+        let loosen = |value, address| Some(Loosen { value, address });
+        for (all, own, has_address, expected) in [
+            (0, 0, false, None),
+            (0, 1, false, loosen(Some(0), false)),
+            (0, 2, false, loosen(Some(0), false)),
+            (0, 2, true, None),
+            (1, 0, false, loosen(Some(2), true)),
+            (1, 1, true, loosen(Some(2), false)),
+            (1, 2, true, None),
+            (1, 2, false, loosen(None, true)),
+            (2, 0, false, loosen(None, true)),
+            (2, 1, true, None),
         ] {
-            assert_eq!(reverse_path(all, own), expected, "all {all}, own {own}");
+            let found = reverse_path(all, own, has_address);
+            assert_eq!(found, expected, "all {all}, own {own}, {has_address}");
         }
     }
 

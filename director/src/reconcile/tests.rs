@@ -32,6 +32,7 @@ vrrp = {{ id = 51 }}
 vips = ["web"]
 ports = [{ports}]
 forward = "dr"
+path_check = false
 scheduler = "rr"
 drain_timeout = "1m"
 real_servers = [{servers}]

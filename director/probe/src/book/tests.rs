@@ -315,3 +315,22 @@ fn a_certificate_s_end_is_kept_while_the_server_is_silent() {
     };
     assert_eq!(book.certificates(), [certificate]);
 }
+
+#[test]
+fn a_hastened_target_is_asked_at_once_and_keeps_its_verdict() {
+    let mut book = book();
+    let target = target("10.0.0.1:80", check());
+    let key = target.key();
+    book.set_targets(vec![target], at(0));
+    let (first, _) = next(&mut book, fail());
+    let (slot, _) = book.poll_action(book.poll_timeout().unwrap().0).unwrap();
+    let now = first + Duration::from_millis(1900);
+    book.hasten(&BTreeSet::from([key.clone()]), now);
+    assert_eq!(book.statuses()[&key].health, Health::Down);
+    // What was asked before says nothing any more.
+    assert_eq!(book.handle_result(slot, ok(), Duration::ZERO, now), None);
+    assert_eq!(book.statuses()[&key].checks, (1, 1));
+    let (due, _) = next(&mut book, ok());
+    assert_eq!(due, now);
+    assert_eq!(book.statuses()[&key].checks, (2, 1));
+}

@@ -107,7 +107,7 @@ vrrp = {{ id = 51 }}
         for port in self.ports() {
             let _ = write!(
                 text,
-                "[virtual_service.s{port}]\nvips = [\"web\"]\nports = [{port}]\nforward = \"dr\"\nscheduler = \"rr\"\ncheck = \"port\"\nreal_servers = [\n"
+                "[virtual_service.s{port}]\nvips = [\"web\"]\nports = [{port}]\nforward = \"dr\"\npath_check = false\nscheduler = \"rr\"\ncheck = \"port\"\nreal_servers = [\n"
             );
             for number in 0..self.destinations {
                 let _ = writeln!(
