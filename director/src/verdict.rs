@@ -62,8 +62,15 @@ fn verdict(facts: Facts<'_>, vip: &str, services: &[ServiceKey]) -> (VerdictStat
         .map(ToString::to_string)
         .collect();
     if let Some(first) = missing.first() {
+        // One service that the kernel refuses, such as for a scheduler that it has not, must not take the others' address away:
+        // it is refused on every director alike, and then nobody would hold the VIP.
+        let state = if missing.len() == services.len() {
+            VerdictState::TableMissing
+        } else {
+            VerdictState::NotReady
+        };
         return (
-            VerdictState::TableMissing,
+            state,
             format!(
                 "{} of {} services are not in the kernel, such as {first}",
                 missing.len(),
@@ -90,4 +97,47 @@ fn verdict(facts: Facts<'_>, vip: &str, services: &[ServiceKey]) -> (VerdictStat
         VerdictState::Ready,
         "every service is in the kernel".to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use ipvs_netlink::{Protocol, Service};
+
+    use super::*;
+    use crate::table::TableService;
+
+    #[test]
+    fn a_part_of_the_table_is_not_ready_and_none_of_it_is_missing() {
+        let keys = [80, 443].map(|port| ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            address: [10, 0, 0, 100].into(),
+            port,
+        });
+        let vips = BTreeMap::from([("web".to_owned(), keys.to_vec())]);
+        let settled = BTreeSet::from(["web".to_owned()]);
+        for (present, expected) in [
+            (0, VerdictState::TableMissing),
+            (1, VerdictState::NotReady),
+            (2, VerdictState::Ready),
+        ] {
+            let services = keys.iter().take(present).map(|key| {
+                let service = TableService {
+                    service: Service::new(*key, "rr"),
+                    destinations: BTreeMap::new(),
+                };
+                (*key, service)
+            });
+            let table = Table {
+                services: services.collect(),
+            };
+            let found = verdicts(Facts {
+                vips: &vips,
+                table: Ok(&table),
+                settled: &settled,
+                drain: None,
+                new_table: None,
+            });
+            assert_eq!(found[0].state, expected, "{present}: {}", found[0].reason);
+        }
+    }
 }
