@@ -12,6 +12,21 @@ pub fn content(node: &Node, table: &str) -> Option<Content> {
     with(node, async |nft| nft.read(table).await)
 }
 
+/// Whether the kernel has nftables for the family inet.
+pub fn works(node: &Node) -> bool {
+    let table = Table {
+        name: "probe".to_owned(),
+        ..Table::default()
+    };
+    with(node, async |nft| {
+        let made = nft.replace(&table).await.is_ok();
+        if made {
+            nft.remove(&table.name).await?;
+        }
+        Ok(made)
+    })
+}
+
 /// Removes a table, as `nft delete table inet …` does.
 pub fn remove(node: &Node, table: &str) {
     with(node, async |nft| nft.remove(table).await);

@@ -219,6 +219,7 @@ fn over_the_limit_no_connection_is_scheduled() {
 #[test]
 fn every_protocol_and_family_has_its_guard() {
     let mut farm = Farm::new(1);
+    farm.vips_on_lo();
     let mut servers = Server::everywhere(&farm, &[80]);
     servers[0].dns(&farm, "rs1", 53);
     servers[0].sctp(&farm, "rs1", 9000);
