@@ -282,7 +282,7 @@ table! {
             /// Time to live of the messages; 1 does not leave the network. Default 1.
             ttl: WholeNumber<1, 255>,
             /// How long a director whose connection table is new (a reboot) leaves its VIPs to the others: 0s: not at all. Default: as long
-            /// as the kernel keeps idle TCP connections (900s), so that it has heard of every connection when it takes over.
+            /// as the kernel keeps idle TCP connections (900s) and 15s, so that it has heard of every connection when it takes over.
             reboot_wait: Interval,
         }
     }

@@ -18,6 +18,9 @@ use super::{Found, Step, Wanted};
 
 /// How long the loop waits for a look: it takes milliseconds, unless the kernel hangs.
 const MOMENT: Duration = Duration::from_secs(1);
+/// A connection that was told just now is not told again for up to `sync_refresh_period`, and a message may lie in its buffer for 2 s: what
+/// it says meanwhile to a director that has just begun to hear counts as silence.
+const UNTOLD: Duration = Duration::from_secs(15);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What one look led to.
@@ -217,7 +220,7 @@ impl Keeper {
     pub fn unknown(&self, platform: &Platform, now: Moment) -> Option<Unknown> {
         let sync = platform.connection_sync.as_ref()?;
         let idle = sync.reboot_wait.map_or_else(
-            || Duration::from_secs(u64::from(self.idle_seconds())),
+            || Duration::from_secs(u64::from(self.idle_seconds())) + UNTOLD,
             Duration::from,
         );
         self.memory.unknown(idle, now)

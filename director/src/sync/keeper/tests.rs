@@ -212,8 +212,17 @@ async fn a_new_table_waits_across_a_restart() {
     bench.keeper.handle_table(false, at(1));
     bench.reconcile(&platform, true).await;
     let unknown = bench.keeper.unknown(&platform, at(20)).unwrap();
-    assert_eq!((unknown.until, unknown.new_table), (at(910), true));
+    assert_eq!((unknown.until, unknown.new_table), (at(925), true));
     bench.restart();
     bench.keeper.handle_table(true, at(30));
     assert_eq!(bench.keeper.unknown(&platform, at(31)), Some(unknown));
+}
+
+#[tokio::test]
+async fn what_is_ours_is_stopped_at_the_end() {
+    let mut bench = Bench::new();
+    bench.reconcile(&platform(SYNC), true).await;
+    bench.keeper.remove_all(at(20)).await;
+    assert_eq!(bench.keeper.daemons(), []);
+    assert!(bench.kernel.with(|state| state.found.daemons.is_empty()));
 }
