@@ -45,12 +45,6 @@ fn a_change_is_one_line_with_the_file_s_own_values() {
             true,
         ),
         (
-            "interval = \"5s\"",
-            "interval = \"4s\"",
-            "~ virtual_service.web.check.interval: \"5s\" -> \"4s\"",
-            false,
-        ),
-        (
             "scheduler = \"rr\"",
             "scheduler = \"wrr\"",
             "~ virtual_service.web.scheduler.name: \"rr\" -> \"wrr\"",
@@ -82,6 +76,18 @@ fn a_change_is_one_line_with_the_file_s_own_values() {
             "{from}"
         );
     }
+}
+
+#[test]
+fn what_follows_from_a_changed_value_has_a_line_too() {
+    let lines = [
+        "~ virtual_service.web.check.interval: \"5s\" -> \"4s\"",
+        "~ virtual_service.web.path_check.interval: \"50s\" -> \"40s\"",
+    ];
+    assert_eq!(
+        changed("interval = \"5s\"", "interval = \"4s\""),
+        (lines.map(str::to_owned).to_vec(), false)
+    );
 }
 
 #[test]
