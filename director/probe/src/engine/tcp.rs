@@ -3,6 +3,9 @@
 //! Every connection of a check is closed with RST instead of FIN: once the answer is judged nothing is in flight that matters, and thousands
 //! of checks would else fill the table of TIME_WAIT sockets.
 
+use std::ops::RangeInclusive;
+use std::sync::OnceLock;
+
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -40,10 +43,42 @@ pub(super) async fn connect(target: &Target, deadline: Deadline) -> Result<TcpSt
         })
         .await?;
     // A free local port in the ephemeral range can be chosen as our own: TCP's simultaneous open then succeeds without a server.
-    if stream.local_addr().ok() == Some(target.address) {
+    if ephemeral_ports().contains(&target.address.port())
+        && stream.local_addr().ok() == Some(target.address)
+    {
         return Err(CheckError::SelfConnect);
     }
     // If it fails the close is an ordinary one.
     let _ = stream.set_zero_linger();
     Ok(stream)
+}
+
+/// The ports that the kernel chooses from, as they were at the first check; all of them if it does not say.
+fn ephemeral_ports() -> &'static RangeInclusive<u16> {
+    static PORTS: OnceLock<RangeInclusive<u16>> = OnceLock::new();
+    PORTS.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+        text.ok()
+            .and_then(|text| port_range(&text))
+            .unwrap_or(0..=u16::MAX)
+    })
+}
+
+fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    let (first, last) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (first <= last).then_some(first..=last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_range_of_ports_is_read() {
+        assert_eq!(port_range("32768\t60999\n"), Some(32768..=60999));
+        for text in ["", "32768", "60999 32768", "a b", "1 70000"] {
+            assert_eq!(port_range(text), None, "{text}");
+        }
+    }
 }
