@@ -239,6 +239,12 @@ impl Thing {
     pub(super) fn consequence(&self) -> String {
         match self {
             Thing::Silence(..) => "without it this node would answer ARP for the VIPs and take their traffic away; no VIP is added".to_owned(),
+            // Linux 6.1 takes the change of its own ip6tnl0 by ioctl only (`ip6_tnl_changelink` answers EINVAL).
+            Thing::Device { kind, both: true } => format!(
+                "needs the kernel module {0}, and on kernels that refuse the change: ip -6 tunnel change {1} mode any; IPv4 through this tunnel is lost here",
+                kind.module(),
+                kind.device()
+            ),
             Thing::Device { kind, .. } => format!("needs the kernel module {}; packets through this tunnel are lost here", kind.module()),
             Thing::ReversePath { device, .. } => format!("packets out of {device} are dropped"),
             Thing::Tunable(..) => "packets out of this tunnel device are dropped".to_owned(),
