@@ -203,8 +203,8 @@ fn identities(platform: &Platform) -> BTreeMap<Identity, Settings> {
             fall: path.fall,
             // A failure is looked at again at the pace of the plain check.
             retry_delay: Some(service.check.interval.min(path.interval)),
-            // The first result decides: until then the plain check does.
-            initial: InitialState::Down,
+            // The plain check decides until `fall` have failed: where all start at once, a real server may get its VIP a moment after the first.
+            initial: InitialState::Up,
             bind: None,
             address: None,
             port: None,

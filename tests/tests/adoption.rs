@@ -195,9 +195,9 @@ vips = ["web"]
 protocol = "udp"
 ports = [53]
 one_packet = true
-forward = "nat"
+forward = "dr"
 scheduler = "rr"
-real_servers = [{ group = "servers", network = "inside" }]
+real_servers = [{ group = "servers" }]
 check = "seldom"
 [virtual_service.signalling]
 vips = ["web"]

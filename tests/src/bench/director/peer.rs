@@ -55,9 +55,12 @@ impl Keepalived {
 
 impl Drop for Keepalived {
     fn drop(&mut self) {
-        // By SIGKILL: a stop would take the table down, one by one.
-        for pid in usage::tree(self.pid()).unwrap_or_default() {
-            let _ = signal(pid, Signal::KILL);
+        // By SIGKILL: a stop would take the table down, one by one. All are stopped before, since a checker whose parent dies ends orderly.
+        let tree = usage::tree(self.pid()).unwrap_or_default();
+        for how in [Signal::STOP, Signal::KILL] {
+            for pid in &tree {
+                let _ = signal(*pid, how);
+            }
         }
         let _ = self.child.wait();
     }
