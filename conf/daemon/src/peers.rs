@@ -7,7 +7,7 @@
 //!  operator ─> proposal ──look──> the others: "can take it" ──look──> in force here ──look──> in force there
 //! ```
 //!
-//! [`report`] is what is shown, [`view`] what is known of the others, `ask` and `serve` the two ends of a look. A daemon takes part by
+//! `report` is what is shown, `view` what is known of the others, `ask` and `serve` the two ends of a look. A daemon takes part by
 //! [`Control::peering`](crate::Control::peering).
 
 mod ask;
