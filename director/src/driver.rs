@@ -219,7 +219,8 @@ impl Driver {
     ) {
         tokio::pin!(stop);
         loop {
-            let wait = self.next.since(clock::now()).max(SHORTEST_WAIT);
+            // Counted from the last round, not from the last question: who asks all the time must not put the next look off for ever.
+            let wait = self.next.since(clock::now());
             tokio::select! {
                 () = &mut stop => return,
                 Some(change) = changes.recv() => {
@@ -379,7 +380,7 @@ impl Driver {
         } else {
             self.reconciler.decide(now);
         }
-        self.next = next;
+        self.next = next.max(now + SHORTEST_WAIT);
         let load = self.prober.load();
         self.metrics.update(|sample| {
             sample.load = load;
