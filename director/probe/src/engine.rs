@@ -23,6 +23,7 @@ use conf::platform::CheckKind;
 use tokio::time::Instant;
 
 pub use self::memory::Memory;
+pub(crate) use self::tcp::{Ended, Handshakes};
 use crate::Target;
 
 /// How much of what a target says is shown.
@@ -152,6 +153,12 @@ impl CheckError {
 pub trait Engine: Send + Sync {
     /// One check of `target`, within its timeout.
     async fn check(&self, target: &Target) -> Result<Answer, CheckError>;
+
+    /// Whether a check of `target` is a TCP handshake and nothing else: the prober then makes it together with others.
+    fn is_handshake(&self, target: &Target) -> bool {
+        let _ = target;
+        false
+    }
 }
 
 /// The engines of this package, chosen by kind.
@@ -162,6 +169,10 @@ pub struct Engines {
 
 #[async_trait]
 impl Engine for Engines {
+    fn is_handshake(&self, target: &Target) -> bool {
+        matches!(target.check.kind, CheckKind::Tcp)
+    }
+
     async fn check(&self, target: &Target) -> Result<Answer, CheckError> {
         let deadline = Deadline::new(target.check.timeout.as_duration());
         match &target.check.kind {

@@ -5,15 +5,16 @@
 //!  daemon ──set_targets──► prober ──► schedule ──► engine (tcp, http, …) ──► verdict ──Change──► daemon
 //! ```
 //!
-//! [`Prober`] is one task that holds every target; a check is a task only while it runs. What is decided is in the cores `verdict` and
+//! [`Prober`] is one task that holds every target; a check is a task only while it runs, and a mere TCP handshake not even that. What is decided is in the cores `verdict` and
 //! `schedule`; what is asked in `engine`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod book;
 pub mod engine;
 mod prober;
 pub mod schedule;
+mod sys;
 mod target;
 pub mod verdict;
 

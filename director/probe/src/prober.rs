@@ -1,6 +1,7 @@
 //! SHELL: the one task that starts checks when they are due and tells what their results changed.
 //!
 //! At rest a target costs an entry in the book and nothing else; tasks and sockets exist only for the checks that run, and those are bounded.
+//! Handshakes, the commonest check, have no task of their own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::book::Book;
-use crate::engine::{Answer, CheckError, Engine, Engines};
+use crate::engine::{Answer, CheckError, Ended, Engine, Engines, Handshakes};
 use crate::schedule::{Load, Schedule, Slot};
 use crate::{Change, Health, Status, Target, TargetKey};
 
@@ -108,12 +109,16 @@ impl Prober {
             wake: Notify::new(),
         });
         let (sender, receiver) = mpsc::channel(CHANGES);
+        let handshakes = Handshakes::new().inspect_err(|error| {
+            tracing::warn!(%error, "checks of kind tcp take a task each: the kernel gives no epoll");
+        });
         let driver = Driver {
             shared: Arc::clone(&shared),
             engine,
             changes: sender,
             running: JoinSet::new(),
             slots: HashMap::new(),
+            handshakes: handshakes.ok(),
         };
         let driver = tokio::spawn(driver.run()).abort_handle();
         (Prober { shared, driver }, receiver)
@@ -198,6 +203,7 @@ struct Driver {
     changes: mpsc::Sender<Change>,
     running: JoinSet<Finished>,
     slots: HashMap<Id, Slot>,
+    handshakes: Option<Handshakes>,
 }
 
 struct Finished {
@@ -208,19 +214,25 @@ struct Finished {
 impl Driver {
     async fn run(mut self) {
         loop {
-            self.start_due();
-            let timeout = self.shared.book().poll_timeout();
-            let wait = timeout.map(|(moment, _)| moment.since((self.shared.clock)()));
+            let now = self.start_due();
+            let timeout = self.poll_timeout();
             let due = async {
-                match wait {
-                    Some(wait) => tokio::time::sleep(wait).await,
+                match timeout {
+                    Some(at) => tokio::time::sleep(at.since(now)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let handshaken = async {
+                match &self.handshakes {
+                    Some(handshakes) => handshakes.ready().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 Some(joined) = self.running.join_next_with_id() => self.finish(joined),
                 () = self.shared.wake.notified() => {}
-                () = due => {}
+                () = handshaken => self.collect(),
+                () = due => self.collect(),
             }
             while let Some(joined) = self.running.try_join_next_with_id() {
                 self.finish(joined);
@@ -228,24 +240,74 @@ impl Driver {
         }
     }
 
-    fn start_due(&mut self) {
-        let clock = self.shared.clock;
-        let now = clock();
+    fn poll_timeout(&self) -> Option<Moment> {
+        let check = self.shared.book().poll_timeout().map(|(at, _)| at);
+        let handshake = self.handshakes.as_ref().and_then(Handshakes::poll_timeout);
+        [check, handshake].into_iter().flatten().min()
+    }
+
+    /// Starts what is due. Says what time it was at last.
+    fn start_due(&mut self) -> Moment {
+        let mut now = (self.shared.clock)();
         loop {
             let next = self.shared.book().poll_action(now);
-            let Some((slot, target)) = next else {
-                return;
-            };
-            let engine = Arc::clone(&self.engine);
-            let task = self.running.spawn(async move {
-                let started = clock();
-                let result = engine.check(&target).await;
-                Finished {
-                    result,
-                    latency: clock().since(started),
+            match (next, &mut self.handshakes) {
+                (Some((slot, target)), Some(handshakes)) if self.engine.is_handshake(&target) => {
+                    handshakes.start(slot, &target, now);
+                    if handshakes.is_burst() {
+                        now = self.look();
+                    }
                 }
-            });
-            self.slots.insert(task.id(), slot);
+                (Some((slot, target)), _) => self.spawn(slot, target),
+                (None, Some(handshakes)) if handshakes.has_begun() => now = self.look(),
+                (None, _) => return now,
+            }
+        }
+    }
+
+    fn spawn(&mut self, slot: Slot, target: Target) {
+        let clock = self.shared.clock;
+        let engine = Arc::clone(&self.engine);
+        let task = self.running.spawn(async move {
+            let started = clock();
+            let result = engine.check(&target).await;
+            Finished {
+                result,
+                latency: clock().since(started),
+            }
+        });
+        self.slots.insert(task.id(), slot);
+    }
+
+    /// Looks at the handshakes that were begun.
+    fn look(&mut self) -> Moment {
+        let now = (self.shared.clock)();
+        if let Some(handshakes) = &mut self.handshakes {
+            handshakes.look(now);
+        }
+        self.take_ended(now);
+        now
+    }
+
+    /// Takes the results of handshakes that took longer than a look.
+    fn collect(&mut self) {
+        let Some(handshakes) = self.handshakes.as_mut().filter(|known| known.is_waiting()) else {
+            return;
+        };
+        let now = (self.shared.clock)();
+        handshakes.collect(now);
+        self.take_ended(now);
+    }
+
+    fn take_ended(&mut self, now: Moment) {
+        let ended = self.handshakes.as_mut().map(Handshakes::take_ended);
+        for Ended {
+            slot,
+            result,
+            latency,
+        } in ended.into_iter().flatten()
+        {
+            self.judge(slot, result, latency, now);
         }
     }
 
@@ -266,12 +328,19 @@ impl Driver {
         let Some(slot) = self.slots.remove(&id) else {
             return;
         };
-        let result = finished.result.map_err(|error| error.to_string());
         let now = (self.shared.clock)();
-        let change = self
-            .shared
-            .book()
-            .handle_result(slot, result, finished.latency, now);
+        self.judge(slot, finished.result, finished.latency, now);
+    }
+
+    fn judge(
+        &mut self,
+        slot: Slot,
+        result: Result<Answer, CheckError>,
+        latency: Duration,
+        now: Moment,
+    ) {
+        let result = result.map_err(|error| error.to_string());
+        let change = self.shared.book().handle_result(slot, result, latency, now);
         if let Some(change) = change {
             log(&change);
             if self.changes.try_send(change).is_err() {

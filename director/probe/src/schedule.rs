@@ -3,6 +3,7 @@
 //! A new target is due at once; of many that come together each a moment after the one before, so that thousands do not start in one instant.
 //! After its first check it gets a random place within its interval, so that targets that came together do not stay together; from then on it
 //! is due one interval after its last start, shortened by up to the jitter (never longer: detection within fall × interval is a promise).
+//! A check that wakes the daemon takes those along that are due within a hundredth of their own interval, so that many start at one wake.
 //!
 //! Checks run in two lanes, each with a limit of its own: sockets, and programs, which cost far more. Those beyond the limit wait in the order
 //! in which they were due, and the [`Load`] says so. A target is never checked twice at the same time. Driven by the prober.
@@ -17,6 +18,10 @@ use conf::unit::Percent;
 const SPREAD: Duration = Duration::from_micros(100);
 /// A check that starts later than this share of its interval is late.
 const LATE_SHARE: u32 = 10;
+/// A check starts up to this share of its interval, or of the delay before a retry, too early.
+const EARLY_SHARE: u32 = 100;
+/// And never earlier than this.
+const EARLIEST: Duration = Duration::from_millis(50);
 /// How long the highest lateness is remembered, at least; at most twice as long.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -122,7 +127,12 @@ struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Waiting { until: Moment, first: bool },
+    Waiting {
+        until: Moment,
+        /// How much before `until` it may start if another one wakes the daemon.
+        early: Duration,
+        first: bool,
+    },
     Running { first: bool },
 }
 
@@ -154,7 +164,11 @@ impl Schedule {
             Entry {
                 pace,
                 started: until,
-                state: State::Waiting { until, first: true },
+                state: State::Waiting {
+                    until,
+                    early: Duration::ZERO,
+                    first: true,
+                },
             },
         );
         self.queue(slot.lane).due.insert((until, slot));
@@ -177,9 +191,14 @@ impl Schedule {
         let next = [&self.sockets, &self.programs]
             .into_iter()
             .filter_map(Queue::next);
-        let (until, slot) = next.min().filter(|(until, _)| *until <= now)?;
+        let (until, slot) = next.min()?;
         let entry = self.entries.get_mut(&slot)?;
-        let first = matches!(entry.state, State::Waiting { first: true, .. });
+        let State::Waiting { early, first, .. } = entry.state else {
+            return None;
+        };
+        if until > now + early {
+            return None;
+        }
         entry.state = State::Running { first };
         entry.started = now;
         let interval = entry.pace.interval;
@@ -200,8 +219,8 @@ impl Schedule {
         let State::Running { first } = entry.state else {
             return;
         };
-        let until = match retry {
-            Some(delay) => now + delay,
+        let (until, pause) = match retry {
+            Some(delay) => (now + delay, delay),
             None => {
                 let share = if first {
                     1.0
@@ -209,12 +228,13 @@ impl Schedule {
                     f64::from(entry.pace.jitter.get()) / 100.0
                 };
                 let interval = entry.pace.interval.mul_f64(1.0 - share * self.random.f64());
-                (entry.started + interval).max(now)
+                ((entry.started + interval).max(now), interval)
             }
         };
         // A retry keeps the random first place for later: it is not an interval.
         entry.state = State::Waiting {
             until,
+            early: (pause / EARLY_SHARE).min(EARLIEST),
             first: first && retry.is_some(),
         };
         self.queue(slot.lane).due.insert((until, slot));
@@ -367,6 +387,35 @@ mod tests {
             second + 2 * SECOND,
             "from start to start, without jitter exactly"
         );
+    }
+
+    #[test]
+    fn a_wake_takes_along_what_is_nearly_due() {
+        let mut schedule = Schedule::new(3, 10, 2);
+        let slots: Vec<Slot> = [1, 1, 100]
+            .map(|secs| schedule.insert(pace(secs, 0), at(0)))
+            .to_vec();
+        for (slot, retry) in slots.iter().zip([300, 310, 320]) {
+            assert_eq!(schedule.poll_action(at(1)), Some(*slot));
+            schedule.handle_done(*slot, Some(Duration::from_millis(retry)), at(1));
+        }
+        // A retry may come a hundredth of its delay early: 3 ms.
+        assert_eq!(schedule.poll_action(at(297)), None);
+        assert_eq!(schedule.poll_action(at(301)), Some(slots[0]));
+        assert_eq!(schedule.poll_action(at(301)), None);
+        assert_eq!(schedule.poll_action(at(308)), Some(slots[1]));
+        assert_eq!(schedule.poll_action(at(318)), Some(slots[2]));
+        for slot in &slots {
+            schedule.handle_done(*slot, None, at(320));
+        }
+        let due: Vec<(Moment, Slot)> = schedule.sockets.due.iter().copied().collect();
+        let (last, slot) = due[2];
+        assert_eq!(slot, slots[2], "the one of 100 s");
+        schedule.remove(slots[0]);
+        schedule.remove(slots[1]);
+        let nearly = last - Duration::from_millis(50);
+        assert_eq!(schedule.poll_action(nearly - Duration::from_millis(1)), None);
+        assert_eq!(schedule.poll_action(nearly), Some(slot), "50 ms at most");
     }
 
     #[test]

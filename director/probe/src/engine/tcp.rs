@@ -3,6 +3,8 @@
 //! Every connection of a check is closed with RST instead of FIN: once the answer is judged nothing is in flight that matters, and thousands
 //! of checks would else fill the table of TIME_WAIT sockets.
 
+mod handshakes;
+
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
@@ -12,7 +14,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::{Answer, CheckError, Deadline};
 use crate::Target;
 
-/// A `tcp` check.
+pub(crate) use handshakes::{Ended, Handshakes};
+
+/// A `tcp` check by itself. Those of a prober are made many at a time: [`Handshakes`].
 pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer, CheckError> {
     connect(target, deadline).await?;
     Ok(Answer::alive("connected"))
@@ -43,14 +47,18 @@ pub(super) async fn connect(target: &Target, deadline: Deadline) -> Result<TcpSt
         })
         .await?;
     // A free local port in the ephemeral range can be chosen as our own: TCP's simultaneous open then succeeds without a server.
-    if ephemeral_ports().contains(&target.address.port())
-        && stream.local_addr().ok() == Some(target.address)
+    if is_ephemeral(target.address.port()) && stream.local_addr().ok() == Some(target.address)
     {
         return Err(CheckError::SelfConnect);
     }
     // If it fails the close is an ordinary one.
     let _ = stream.set_zero_linger();
     Ok(stream)
+}
+
+/// Whether the kernel could choose this port for the near end.
+fn is_ephemeral(port: u16) -> bool {
+    ephemeral_ports().contains(&port)
 }
 
 /// The ports that the kernel chooses from, as they were at the first check; all of them if it does not say.
