@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conf::platform::StopPolicy;
 use conf::Moment;
+use conf::platform::StopPolicy;
 use daemon::control::Remaining;
 use daemon::event::Events;
 use daemon::intent::{Intent, Target};

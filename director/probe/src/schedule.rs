@@ -3,7 +3,7 @@
 //! A new target is due at once; of many that come together each a moment after the one before, so that thousands do not start in one instant.
 //! After its first check it gets a random place within its interval, so that targets that came together do not stay together; from then on it
 //! is due one interval after its last start, shortened by up to the jitter (never longer: detection within fall × interval is a promise).
-//! A check that wakes the daemon takes those along that are due within a hundredth of their own interval, so that many start at one wake.
+//! A check that wakes the daemon takes those along that are due within a fiftieth of their own interval, so that many start at one wake.
 //!
 //! Checks run in two lanes, each with a limit of its own: sockets, and programs, which cost far more. Those beyond the limit wait in the order
 //! in which they were due, and the [`Load`] says so. A target is never checked twice at the same time. Driven by the prober.
@@ -19,9 +19,9 @@ const SPREAD: Duration = Duration::from_micros(100);
 /// A check that starts later than this share of its interval is late.
 const LATE_SHARE: u32 = 10;
 /// A check starts up to this share of its interval, or of the delay before a retry, too early.
-const EARLY_SHARE: u32 = 100;
+const EARLY_SHARE: u32 = 50;
 /// And never earlier than this.
-const EARLIEST: Duration = Duration::from_millis(50);
+const EARLIEST: Duration = Duration::from_millis(100);
 /// How long the highest lateness is remembered, at least; at most twice as long.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -133,7 +133,9 @@ enum State {
         early: Duration,
         first: bool,
     },
-    Running { first: bool },
+    Running {
+        first: bool,
+    },
 }
 
 impl Schedule {
@@ -399,12 +401,12 @@ mod tests {
             assert_eq!(schedule.poll_action(at(1)), Some(*slot));
             schedule.handle_done(*slot, Some(Duration::from_millis(retry)), at(1));
         }
-        // A retry may come a hundredth of its delay early: 3 ms.
-        assert_eq!(schedule.poll_action(at(297)), None);
+        // A retry may come a fiftieth of its delay early: 6 ms.
+        assert_eq!(schedule.poll_action(at(294)), None);
         assert_eq!(schedule.poll_action(at(301)), Some(slots[0]));
         assert_eq!(schedule.poll_action(at(301)), None);
-        assert_eq!(schedule.poll_action(at(308)), Some(slots[1]));
-        assert_eq!(schedule.poll_action(at(318)), Some(slots[2]));
+        assert_eq!(schedule.poll_action(at(305)), Some(slots[1]));
+        assert_eq!(schedule.poll_action(at(315)), Some(slots[2]));
         for slot in &slots {
             schedule.handle_done(*slot, None, at(320));
         }
@@ -413,9 +415,12 @@ mod tests {
         assert_eq!(slot, slots[2], "the one of 100 s");
         schedule.remove(slots[0]);
         schedule.remove(slots[1]);
-        let nearly = last - Duration::from_millis(50);
-        assert_eq!(schedule.poll_action(nearly - Duration::from_millis(1)), None);
-        assert_eq!(schedule.poll_action(nearly), Some(slot), "50 ms at most");
+        let nearly = last - Duration::from_millis(100);
+        assert_eq!(
+            schedule.poll_action(nearly - Duration::from_millis(1)),
+            None
+        );
+        assert_eq!(schedule.poll_action(nearly), Some(slot), "100 ms at most");
     }
 
     #[test]

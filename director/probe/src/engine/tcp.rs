@@ -47,8 +47,7 @@ pub(super) async fn connect(target: &Target, deadline: Deadline) -> Result<TcpSt
         })
         .await?;
     // A free local port in the ephemeral range can be chosen as our own: TCP's simultaneous open then succeeds without a server.
-    if is_ephemeral(target.address.port()) && stream.local_addr().ok() == Some(target.address)
-    {
+    if is_ephemeral(target.address.port()) && stream.local_addr().ok() == Some(target.address) {
         return Err(CheckError::SelfConnect);
     }
     // If it fails the close is an ordinary one.

@@ -240,7 +240,12 @@ impl Flight {
 
     /// The handshake succeeded.
     fn judge(&self) -> Result<Answer, CheckError> {
-        let own = || self.socket.local_addr().ok().and_then(|own| own.as_socket());
+        let own = || {
+            self.socket
+                .local_addr()
+                .ok()
+                .and_then(|own| own.as_socket())
+        };
         if is_ephemeral(self.address.port()) && own() == Some(self.address) {
             return Err(CheckError::SelfConnect);
         }

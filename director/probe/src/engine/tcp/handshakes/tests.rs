@@ -146,7 +146,10 @@ async fn a_late_answer_wakes_and_is_collected_once() {
     // The queue has room again; the kernel repeats the SYN after a second.
     let _accepted = listener.accept().await.unwrap();
     let waited = tokio::time::timeout(Duration::from_secs(20), handshakes.ready()).await;
-    assert!(waited.is_ok(), "the epoll's own descriptor becomes readable");
+    assert!(
+        waited.is_ok(),
+        "the epoll's own descriptor becomes readable"
+    );
     handshakes.collect(at(400));
     let ended = handshakes.take_ended();
     assert_eq!(ended[0].latency, Duration::from_millis(400));
