@@ -1,7 +1,7 @@
 //! CORE: what goes into a virtual router and what comes out: plain data that can be recorded and replayed.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use conf::Moment;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub enum Input {
     /// A valid advert of our virtual router id came in.
     Advert {
         /// The sender.
-        source: Ipv4Addr,
+        source: IpAddr,
         /// What it says.
         advert: Advert,
         /// When it arrived, which may be before it was read.
@@ -52,7 +52,7 @@ pub struct Link {
     /// Packets can pass.
     pub up: bool,
     /// The node's own address there: the source of adverts, and what decides ties.
-    pub primary: Option<Ipv4Addr>,
+    pub primary: Option<IpAddr>,
 }
 
 /// How this node stands for the VIP.
@@ -108,7 +108,7 @@ pub enum Action {
     /// Announce these addresses (gratuitous ARP), one packet each.
     Announce {
         /// The addresses.
-        addresses: Vec<Ipv4Addr>,
+        addresses: Vec<IpAddr>,
     },
     /// The state has changed: to be logged and counted.
     Transition {
@@ -182,19 +182,19 @@ pub enum Why {
     /// The master said that it stops.
     MasterStopped {
         /// The master.
-        peer: Ipv4Addr,
+        peer: IpAddr,
     },
     /// A master of lower priority was heard, and its time is up.
     Preempted {
         /// The master.
-        peer: Ipv4Addr,
+        peer: IpAddr,
         /// Its priority.
         priority: u8,
     },
     /// A better master was heard.
     Better {
         /// The master.
-        peer: Ipv4Addr,
+        peer: IpAddr,
         /// Its priority.
         priority: u8,
     },

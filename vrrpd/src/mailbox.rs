@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,8 +27,8 @@ pub(crate) struct Interface {
     pub(crate) index: u32,
     pub(crate) up: bool,
     pub(crate) mac: Option<Mac>,
-    /// The node's own IPv4 addresses there, the preferred one first; never a VIP.
-    pub(crate) own: Vec<Ipv4Addr>,
+    /// The node's own addresses there, of each family the preferred one first; never a VIP.
+    pub(crate) own: Vec<IpAddr>,
 }
 
 /// The kernel's answer to a change of addresses.
@@ -185,8 +185,8 @@ pub(crate) struct RouterView {
     pub(crate) interface: String,
     /// Whether there is such an interface.
     pub(crate) exists: bool,
-    pub(crate) source: Option<Ipv4Addr>,
-    pub(crate) peers: BTreeMap<Ipv4Addr, Peer>,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) peers: BTreeMap<IpAddr, Peer>,
     pub(crate) counters: Counters,
     pub(crate) packet_errors: BTreeMap<PacketError, u64>,
     pub(crate) send_errors: u64,

@@ -5,7 +5,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ pub struct Advert {
     /// The time between two adverts in centiseconds, 1 to 4095.
     pub interval: u16,
     /// The advertised addresses.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Advert {
@@ -57,7 +57,7 @@ impl Advert {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     /// The sender's address.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// What it says.
     pub advert: Advert,
     /// The form of its checksum.
@@ -147,7 +147,15 @@ pub fn encode(
     form: ChecksumForm,
 ) -> Vec<u8> {
     // The count is one byte; the platform's check keeps lists shorter, and what does not fit must not be announced as present.
-    let addresses: Vec<Ipv4Addr> = advert.addresses.iter().copied().take(255).collect();
+    let addresses: Vec<Ipv4Addr> = advert
+        .addresses
+        .iter()
+        .filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        })
+        .take(255)
+        .collect();
     let count = u8::try_from(addresses.len()).unwrap_or(u8::MAX);
     let [high, low] = advert.interval.min(MAX_INTERVAL).to_be_bytes();
     let mut bytes = vec![
@@ -218,10 +226,10 @@ pub fn decode(datagram: &[u8]) -> Result<Received, PacketError> {
         .unwrap_or_default()
         .chunks_exact(ADDRESS)
         .filter_map(|chunk| chunk.first_chunk::<ADDRESS>())
-        .map(|octets| Ipv4Addr::from(*octets))
+        .map(|octets| IpAddr::from(*octets))
         .collect();
     Ok(Received {
-        source: ip.source,
+        source: IpAddr::V4(ip.source),
         advert: Advert {
             vrid,
             priority,

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Platform;
-use conf::platform::{Checksum, Preempt, Track, Vip};
+use conf::platform::{Checksum, Preempt, Track, Vip, VipAddress};
 use daemon::plan::{Plan, PlanAction, PlanStep};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,18 @@ use crate::router::announce::Pace;
 pub enum Family {
     /// IPv4.
     Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Family {
+    /// Whether an address is of this family.
+    pub fn has(self, address: IpAddr) -> bool {
+        match self {
+            Family::Ipv4 => address.is_ipv4(),
+            Family::Ipv6 => address.is_ipv6(),
+        }
+    }
 }
 
 /// Which virtual router: a VIP and a family.
@@ -34,6 +46,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.family {
             Family::Ipv4 => f.write_str(&self.vip),
+            Family::Ipv6 => write!(f, "{}/ipv6", self.vip),
         }
     }
 }
@@ -56,8 +69,8 @@ pub struct Wanted {
     pub config: Config,
     /// The interface for adverts.
     pub interface: String,
-    /// This node's own IPv4 addresses on that network: one of them is the source of adverts.
-    pub own: Vec<Ipv4Addr>,
+    /// This node's own addresses of the family on that network: one of them is the source of adverts over IPv4.
+    pub own: Vec<IpAddr>,
     /// Every address that moves.
     pub held: Vec<Held>,
     /// Which checksum is sent.
@@ -101,7 +114,7 @@ pub fn share(platform: &Platform, node: &str) -> Share {
                 "vip {name}: {left_out} IPv6 addresses are not moved, this version runs VRRP over IPv4 only"
             ));
         }
-        match wanted(platform, node, name, vip) {
+        match wanted(platform, node, name, vip, Family::Ipv4) {
             Ok(Some(wanted)) => {
                 let key = Key {
                     vip: name.clone(),
@@ -121,14 +134,19 @@ fn wanted(
     node: &str,
     name: &str,
     vip: &Vip,
+    family: Family,
 ) -> Result<Option<Wanted>, String> {
-    let advertised: Vec<Ipv4Addr> = vip.addresses.iter().filter_map(|a| v4(a.address)).collect();
+    let of_family = |addresses: &[VipAddress]| -> Vec<IpAddr> {
+        let addresses = addresses.iter().map(|address| address.address);
+        addresses.filter(|address| family.has(*address)).collect()
+    };
+    let advertised = of_family(&vip.addresses);
     if advertised.is_empty() {
         return Ok(None);
     }
     let interface = interface(platform, node, &vip.network)?;
     let mut held = Vec::new();
-    for address in vip.all_addresses().filter(|a| a.address.is_ipv4()) {
+    for address in vip.all_addresses().filter(|a| family.has(a.address)) {
         held.push(Held {
             interface: self::interface(platform, node, &address.network)?,
             address: address.address,
@@ -142,7 +160,7 @@ fn wanted(
                 .addresses
                 .iter()
                 .copied()
-                .filter_map(v4)
+                .filter(|address| family.has(*address))
                 .collect()
         })
         .unwrap_or_default();
@@ -157,11 +175,7 @@ fn wanted(
             vrid: vrrp.id.get(),
             interval: u16::try_from(centis.clamp(1, 4095)).unwrap_or(4095),
             addresses: advertised,
-            unadvertised: vip
-                .unadvertised
-                .iter()
-                .filter_map(|address| v4(address.address))
-                .collect(),
+            unadvertised: of_family(&vip.unadvertised),
             preempt: vrrp.preempt,
             startup_delay: vrrp.startup_delay.as_duration(),
             pace: Pace {
@@ -181,13 +195,6 @@ fn wanted(
         gated,
         tracks: vrrp.track.clone(),
     }))
-}
-
-fn v4(address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }
 }
 
 fn interface(platform: &Platform, node: &str, network: &str) -> Result<String, String> {
@@ -397,8 +404,8 @@ vrrp = { id = 52 }
             (web.interface.as_str(), web.priority, web.config.interval),
             ("eth0", 250, 10)
         );
-        assert_eq!(web.config.addresses, [Ipv4Addr::new(10, 0, 0, 100)]);
-        assert_eq!(web.own, [Ipv4Addr::new(10, 0, 0, 5)]);
+        assert_eq!(web.config.addresses, [IpAddr::from([10, 0, 0, 100])]);
+        assert_eq!(web.own, [IpAddr::from([10, 0, 0, 5])]);
         assert!(web.config.has_peers && !web.gated);
         assert_eq!(
             first.warnings.len(),

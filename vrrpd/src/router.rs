@@ -11,7 +11,7 @@ pub mod timers;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Moment;
@@ -37,9 +37,9 @@ pub struct Config {
     /// Time between two adverts in centiseconds.
     pub interval: u16,
     /// The advertised addresses.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// Addresses that move along without being advertised; announced like the others.
-    pub unadvertised: Vec<Ipv4Addr>,
+    pub unadvertised: Vec<IpAddr>,
     /// Whether a lower master is replaced.
     pub preempt: Preempt,
     /// How long the protocol keeps silent after the start.
@@ -104,7 +104,7 @@ enum Down {
     /// The master's last advert (or the start): Active_Down_Interval.
     Heard(Moment),
     /// The master's last word: Skew_Time.
-    Stopped(Moment, Ipv4Addr),
+    Stopped(Moment, IpAddr),
 }
 
 /// One virtual router.
@@ -124,7 +124,7 @@ pub struct Router {
     active_interval: Duration,
     down: Down,
     /// The lower master that we may preempt, and since when it is heard.
-    lower: Option<(Moment, Ipv4Addr, u8)>,
+    lower: Option<(Moment, IpAddr, u8)>,
     /// Backup, but the addresses are still here until a peer is heard: after a crash, after oversleeping, or while yielding.
     lingering: bool,
     advertise_at: Moment,
@@ -133,7 +133,7 @@ pub struct Router {
     generation: u64,
     announcer: Announcer,
     counters: Counters,
-    peers: BTreeMap<Ipv4Addr, Peer>,
+    peers: BTreeMap<IpAddr, Peer>,
     actions: VecDeque<Action>,
 }
 
@@ -359,7 +359,7 @@ impl Router {
         }
     }
 
-    fn handle_advert(&mut self, source: Ipv4Addr, advert: &Advert, arrived: Moment, now: Moment) {
+    fn handle_advert(&mut self, source: IpAddr, advert: &Advert, arrived: Moment, now: Moment) {
         if !self.running {
             return;
         }
@@ -379,7 +379,7 @@ impl Router {
         }
     }
 
-    fn handle_advert_as_backup(&mut self, source: Ipv4Addr, advert: &Advert, arrived: Moment) {
+    fn handle_advert_as_backup(&mut self, source: IpAddr, advert: &Advert, arrived: Moment) {
         if advert.priority == 0 {
             self.down = Down::Stopped(arrived, source);
             return;
@@ -400,7 +400,7 @@ impl Router {
 
     fn handle_advert_as_master(
         &mut self,
-        source: Ipv4Addr,
+        source: IpAddr,
         advert: &Advert,
         arrived: Moment,
         now: Moment,
@@ -585,7 +585,7 @@ impl Router {
         if self.announcer.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
-        let all: Vec<Ipv4Addr> = [&self.config.addresses[..], &self.config.unadvertised].concat();
+        let all: Vec<IpAddr> = [&self.config.addresses[..], &self.config.unadvertised].concat();
         let addresses = self.announcer.poll(self.config.pace, &all, now);
         if !addresses.is_empty() {
             self.actions.push_back(Action::Announce { addresses });

@@ -10,7 +10,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use conf::Moment;
@@ -85,7 +85,7 @@ fn config(preempt: Preempt) -> Config {
     Config {
         vrid: 51,
         interval: 10,
-        addresses: vec![Ipv4Addr::new(10, 0, 0, 100)],
+        addresses: vec![IpAddr::from([10, 0, 0, 100])],
         unadvertised: Vec::new(),
         preempt,
         startup_delay: Duration::ZERO,
@@ -118,7 +118,7 @@ impl Segment {
             let last = u8::try_from(at).unwrap() + 5;
             segment.nodes.push(Node {
                 router: Router::new(config(preempt), standing(*priority), now),
-                address: Ipv4Addr::new(10, 0, 0, last),
+                address: Ipv4Addr::from([10, 0, 0, last]),
                 side: 0,
                 asleep_until: now,
                 alive: true,
@@ -148,7 +148,7 @@ impl Segment {
 
     fn set_link(&mut self, node: usize, up: bool) {
         self.nodes[node].link = up;
-        let primary = Some(self.nodes[node].address);
+        let primary = Some(IpAddr::V4(self.nodes[node].address));
         self.feed(node, Input::Link(Link { up, primary }));
     }
 
@@ -289,7 +289,7 @@ impl Segment {
             self.feed(
                 node,
                 Input::Advert {
-                    source,
+                    source: IpAddr::V4(source),
                     advert: received.advert,
                     arrived,
                 },

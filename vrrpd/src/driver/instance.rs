@@ -1,7 +1,7 @@
 //! SHELL: one virtual router with its socket: packets in, actions carried out.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(crate) struct Instance {
     interface: Option<Interface>,
     socket: Option<AdvertSocket>,
     /// The source address of `socket`; outlives the link's own, so that the last word has the checksum it needs.
-    source: Option<Ipv4Addr>,
+    source: Option<IpAddr>,
     trouble: Option<String>,
     retry: Option<Moment>,
     heard: BTreeMap<ChecksumForm, u64>,
@@ -147,11 +147,11 @@ impl Instance {
         let usable = interface.as_ref().filter(|found| found.up).zip(primary);
         let opened = match usable {
             // A deaf socket after a link event has been seen in the field, so every such change gets a new one.
-            Some((found, source)) => {
+            Some((found, IpAddr::V4(source))) => {
                 let vrid = self.wanted.config.vrid;
                 AdvertSocket::open(&self.wanted.interface, found.index, source, vrid).map(Some)
             }
-            None => Ok(None),
+            Some((_, IpAddr::V6(_))) | None => Ok(None),
         };
         let (is_up, is_usable) = (
             interface.as_ref().is_some_and(|found| found.up),
@@ -287,7 +287,7 @@ impl Instance {
     }
 
     fn advertise(&mut self, priority: u8) {
-        let (Some(socket), Some(source)) = (&self.socket, self.source) else {
+        let (Some(socket), Some(IpAddr::V4(source))) = (&self.socket, self.source) else {
             return;
         };
         let advert = self.router.advert(priority);
@@ -297,22 +297,25 @@ impl Instance {
         }
     }
 
-    fn announce(&mut self, addresses: &[Ipv4Addr], shared: &mut Shared) {
+    fn announce(&mut self, addresses: &[IpAddr], shared: &mut Shared) {
         if shared.arp.is_none() {
             shared.arp = ArpSocket::open().ok();
         }
         for address in addresses {
+            let IpAddr::V4(to) = address else {
+                continue;
+            };
             let held = self
                 .wanted
                 .held
                 .iter()
-                .find(|held| held.address == IpAddr::V4(*address));
+                .find(|held| held.address == *address);
             let interface = held.and_then(|held| shared.interfaces.get(&held.interface));
             let Some((index, mac)) = interface.and_then(|found| Some((found.index, found.mac?)))
             else {
                 continue;
             };
-            let frame = arp::announcement(mac.0, *address);
+            let frame = arp::announcement(mac.0, *to);
             let sent = shared
                 .arp
                 .as_ref()
@@ -322,13 +325,17 @@ impl Instance {
     }
 
     /// The source of adverts: an own address that the file names, else the first that the interface has.
-    fn primary(&self, interface: &Interface) -> Option<Ipv4Addr> {
+    fn primary(&self, interface: &Interface) -> Option<IpAddr> {
         let named = self
             .wanted
             .own
             .iter()
             .find(|own| interface.own.contains(own));
-        named.or(interface.own.first()).copied()
+        let mut of_family = interface
+            .own
+            .iter()
+            .filter(|own| self.key.family.has(**own));
+        named.or_else(|| of_family.next()).copied()
     }
 
     fn form(&self) -> ChecksumForm {

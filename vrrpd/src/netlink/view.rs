@@ -1,7 +1,7 @@
 //! CORE: what the kernel has, as far as its events tell.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use net::{Address, Event, Link, OWN_PROTOCOL};
 
@@ -107,18 +107,15 @@ impl View {
                 own: Vec::new(),
             };
         };
-        let mut own: Vec<(bool, Ipv4Addr)> = self
+        let mut own: Vec<(bool, IpAddr)> = self
             .addresses
             .values()
             .filter(|address| address.link == link.index)
             // The owner's addresses are virtual ones as well; what we added ourselves never is the node's own.
             .filter(|address| address.protocol != Some(OWN_PROTOCOL))
-            .filter_map(|address| match address.address {
-                IpAddr::V4(v4) => Some((
-                    address.secondary || virtual_addresses.contains(&address.address),
-                    v4,
-                )),
-                IpAddr::V6(_) => None,
+            .map(|address| {
+                let virtual_one = virtual_addresses.contains(&address.address);
+                (address.secondary || virtual_one, address.address)
             })
             .collect();
         own.sort();

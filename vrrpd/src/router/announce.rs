@@ -3,7 +3,7 @@
 //! A burst is `repeat` rounds over all addresses, paced: switches drop ARP that comes too fast. It knows nothing of states; `router`
 //! starts it when the addresses are up and ends it when they go.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Moment;
@@ -76,7 +76,7 @@ impl Announcer {
     }
 
     /// What is to be announced now.
-    pub fn poll(&mut self, pace: Pace, addresses: &[Ipv4Addr], now: Moment) -> Vec<Ipv4Addr> {
+    pub fn poll(&mut self, pace: Pace, addresses: &[IpAddr], now: Moment) -> Vec<IpAddr> {
         if self.second.is_some_and(|due| due <= now) {
             self.second = None;
             self.start(pace.repeat.max(1), now);
@@ -94,7 +94,7 @@ impl Announcer {
         let Some(burst) = self.burst.as_mut().filter(|burst| burst.next <= now) else {
             return Vec::new();
         };
-        let chunk: Vec<Ipv4Addr> = addresses
+        let chunk: Vec<IpAddr> = addresses
             .iter()
             .skip(burst.at)
             .take(CHUNK)
@@ -133,7 +133,7 @@ mod tests {
         refresh: Duration::from_secs(60),
     };
 
-    fn run(announcer: &mut Announcer, addresses: &[Ipv4Addr], until: Moment) -> Vec<(u64, usize)> {
+    fn run(announcer: &mut Announcer, addresses: &[IpAddr], until: Moment) -> Vec<(u64, usize)> {
         let mut sent = Vec::new();
         while let Some(due) = announcer.poll_timeout().filter(|due| *due <= until) {
             let chunk = announcer.poll(PACE, addresses, due);
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_burst_a_second_one_and_a_refresh() {
-        let vip = [Ipv4Addr::new(192, 0, 2, 100)];
+        let vip = [IpAddr::from([192, 0, 2, 100])];
         let mut announcer = Announcer::default();
         assert_eq!(announcer.poll_timeout(), None);
         announcer.begin(PACE, Moment::ZERO);
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn many_addresses_are_paced_and_all_are_sent() {
-        let vips: Vec<Ipv4Addr> = (0..100).map(|n| Ipv4Addr::new(192, 0, 2, n)).collect();
+        let vips: Vec<IpAddr> = (0..100).map(|n| IpAddr::from([192, 0, 2, n])).collect();
         let mut announcer = Announcer::default();
         announcer.begin(PACE, Moment::ZERO);
         let sent = run(&mut announcer, &vips, secs(1));
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_confused_peer_cannot_cause_a_storm() {
-        let vip = [Ipv4Addr::new(192, 0, 2, 100)];
+        let vip = [IpAddr::from([192, 0, 2, 100])];
         let mut announcer = Announcer::default();
         announcer.again(secs(1));
         assert_eq!(

@@ -1,6 +1,6 @@
 //! CORE: what a virtual router counts, and whom it has heard. Nothing here decides anything; the status and the metrics read it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use conf::Moment;
 use serde::Serialize;
@@ -52,7 +52,7 @@ pub struct Peer {
 }
 
 impl Router {
-    pub(super) fn note(&mut self, source: Ipv4Addr, advert: &Advert, arrived: Moment) {
+    pub(super) fn note(&mut self, source: IpAddr, advert: &Advert, arrived: Moment) {
         self.counters.adverts_received += 1;
         self.counters.priority_zero_received += u64::from(advert.priority == 0);
         self.counters.address_mismatch +=
@@ -73,6 +73,6 @@ impl Router {
     }
 }
 
-fn same(theirs: &[Ipv4Addr], ours: &[Ipv4Addr]) -> bool {
+fn same(theirs: &[IpAddr], ours: &[IpAddr]) -> bool {
     theirs.len() == ours.len() && theirs.iter().all(|address| ours.contains(address))
 }

@@ -1,13 +1,19 @@
 //! The transition table of RFC 9568 section 6.4, row by row, and the rules beyond it.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use conf::unit::Interval;
 
 use super::*;
 
-const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
-const LOWER_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 4);
-const HIGHER_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 6);
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+const OWN: IpAddr = v4(5);
+const LOWER_IP: IpAddr = v4(4);
+const HIGHER_IP: IpAddr = v4(6);
+const VIP: IpAddr = v4(100);
+
+const fn v4(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
+}
 const AT_ONCE: Preempt = Preempt::After(Interval::from_millis(0));
 const PENDING: State = State::Master {
     addresses: Addresses::Pending,
@@ -51,7 +57,7 @@ fn link(up: bool) -> Input {
     })
 }
 
-fn advert_at(source: Ipv4Addr, priority: u8, interval: u16, arrived: Moment) -> Input {
+fn advert_at(source: IpAddr, priority: u8, interval: u16, arrived: Moment) -> Input {
     let advert = Advert {
         vrid: 51,
         priority,
@@ -617,8 +623,8 @@ fn peers_are_remembered_but_not_without_bound() {
     let mut router = backup(100, AT_ONCE);
     for n in 0..100 {
         let at = ms(u64::from(n));
-        router.handle(advert_at(Ipv4Addr::new(10, 0, 1, n), 200, 10, at), at);
+        router.handle(advert_at(IpAddr::from([10, 0, 1, n]), 200, 10, at), at);
     }
     assert_eq!(router.peers().len(), super::tally::PEERS);
-    assert!(router.peers().contains_key(&Ipv4Addr::new(10, 0, 1, 99)));
+    assert!(router.peers().contains_key(&IpAddr::from([10, 0, 1, 99])));
 }

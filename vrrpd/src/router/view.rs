@@ -3,7 +3,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Moment;
@@ -88,7 +88,7 @@ impl Router {
     }
 
     /// Who else sends adverts.
-    pub fn peers(&self) -> &BTreeMap<Ipv4Addr, Peer> {
+    pub fn peers(&self) -> &BTreeMap<IpAddr, Peer> {
         &self.peers
     }
 
