@@ -26,6 +26,7 @@ pub mod netns;
 pub mod nft;
 pub mod opening;
 pub mod origin;
+pub mod routers;
 pub mod topology;
 pub mod wait;
 

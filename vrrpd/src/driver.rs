@@ -1,11 +1,20 @@
-//! SHELL: the protocol thread: `ppoll` on the raw sockets and an eventfd, and nothing that can wait: no netlink, no files, no logging.
+//! SHELL: the protocol thread: `ppoll` on its sockets and an eventfd, and nothing that can wait: no netlink, no files, no logging.
 //!
-//! Each wake: take the inbox, read at most 64 packets of each socket, let timers fire, carry out the actions. Packets carry their arrival
-//! time, so one that came before a deadline refutes it even if it is read later; and the bound keeps a flood from postponing timers.
+//! Each wake: take the inbox, read at most 64 packets of each ready socket, let due timers fire, carry out the actions; only routers that
+//! are due or got something are touched, so that 510 of them cost no more per advert than one.
+//!
+//! Packets carry their arrival time, and a socket gives them in that order. So a router that waits for a master is believed that none
+//! spoke exactly when its socket is read up to the deadline: nothing that came in time is overlooked in a burst of adverts of others, and
+//! nothing that came later postpones it. That takes at most as long as reading what the socket's buffer holds; adverts of our own do not
+//! wait for it, they go out after every 64 packets.
 
+mod agenda;
 mod instance;
+pub(crate) mod lateness;
+mod ports;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,24 +23,45 @@ use conf::Moment;
 use daemon::clock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::mailbox::{Inbox, Interface, Mailbox, Outbox, Report, Snapshot};
+use crate::mailbox::{Inbox, Interface, Mailbox, Outbox, Report, Snapshot, Work};
+use crate::packet;
 use crate::plan::{Key, Wanted, restarts};
 use crate::socket::ArpSocket;
 use crate::sys;
+use agenda::{Agenda, Number};
 use instance::Instance;
+use ports::{PortId, Ports};
+
+/// Packets read from one socket before timers get their turn.
+const PACKETS: usize = 64;
+/// Larger than any advert with 255 addresses and its headers.
+const PACKET_SIZE: usize = 2048;
+/// How far the two clocks may drift apart within one wake before time stamps are not believed.
+const CLOCK_SLACK: Duration = Duration::from_secs(5);
 
 /// The protocol thread's state.
 pub(crate) struct Driver {
     mailbox: Arc<Mailbox>,
     shared: Shared,
-    instances: BTreeMap<Key, Instance>,
+    instances: BTreeMap<Number, Instance>,
+    numbers: BTreeMap<Key, Number>,
+    next: u64,
+    agenda: Agenda,
     realtime: Result<u8, String>,
     lag: Duration,
+    work: Work,
+}
+
+/// What woke the thread.
+struct Woken {
+    inbox: bool,
+    ports: BTreeSet<PortId>,
 }
 
 /// What all instances use.
 pub(crate) struct Shared {
     outbox: Outbox,
+    ports: Ports,
     arp: Option<ArpSocket>,
     interfaces: BTreeMap<String, Interface>,
     reports_lost: u64,
@@ -46,19 +76,24 @@ impl Shared {
 }
 
 impl Driver {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, outbox: Outbox) -> Driver {
-        Driver {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, outbox: Outbox) -> io::Result<Driver> {
+        Ok(Driver {
             mailbox,
             shared: Shared {
                 outbox,
+                ports: Ports::new()?,
                 arp: None,
                 interfaces: BTreeMap::new(),
                 reports_lost: 0,
             },
             instances: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            next: 0,
+            agenda: Agenda::default(),
             realtime: Ok(0),
             lag: Duration::ZERO,
-        }
+            work: Work::default(),
+        })
     }
 
     /// The thread's whole life: until it is told to stop. `realtime`: the SCHED_RR priority, 0 for none.
@@ -73,52 +108,116 @@ impl Driver {
             }
         }
         loop {
-            self.wait();
-            let inbox = self.mailbox.take();
-            if inbox.stop {
-                self.stop();
-                return;
-            }
-            self.take(inbox);
-            for instance in self.instances.values_mut() {
-                instance.read(&mut self.shared);
-            }
-            let now = clock::now();
-            for instance in self.instances.values_mut() {
-                if let Some(deadline) = instance.poll_timeout() {
-                    self.lag = self.lag.max(now.since(deadline));
+            let mut woken = self.wait();
+            self.work.wakes += 1;
+            if woken.inbox {
+                let inbox = self.mailbox.take();
+                if inbox.stop {
+                    self.stop();
+                    return;
                 }
-                instance.handle_timeout(now, &mut self.shared);
+                self.take(inbox);
             }
+            for (_, router) in self.agenda.due(clock::now()) {
+                let hears = self.instances.get(&router).and_then(Instance::hears);
+                woken.ports.extend(hears);
+            }
+            for port in woken.ports {
+                self.read(port);
+            }
+            self.fire();
         }
     }
 
     /// Waits for a packet, the inbox or the next deadline.
-    fn wait(&self) {
-        let deadline = self
-            .instances
-            .values()
-            .filter_map(Instance::poll_timeout)
-            .min();
-        let timeout = deadline.filter(|at| *at != Moment::NEVER).map(|at| {
+    fn wait(&self) -> Woken {
+        let timeout = self.agenda.next().map(|at| {
             let rest = at.since(clock::now());
             Timespec {
                 tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(rest.subsec_nanos()),
             }
         });
-        let mut descriptors = vec![PollFd::from_borrowed_fd(
-            self.mailbox.as_fd(),
-            PollFlags::IN,
-        )];
-        descriptors.extend(
-            self.instances
-                .values()
-                .filter_map(Instance::socket)
-                .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)),
-        );
-        // Interrupted by a signal: the loop looks at everything anyway.
+        // The set of sockets is one of two descriptors here, for a timeout in nanoseconds.
+        let mut descriptors = [
+            PollFd::from_borrowed_fd(self.mailbox.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.shared.ports.as_fd(), PollFlags::IN),
+        ];
+        // Interrupted by a signal: whoever is due or ready is so at the next look.
         let _ = poll(&mut descriptors, timeout.as_ref());
+        let [inbox, ports] = descriptors.map(|descriptor| !descriptor.revents().is_empty());
+        Woken {
+            inbox,
+            ports: match ports {
+                true => self.shared.ports.ready().into_iter().collect(),
+                false => BTreeSet::new(),
+            },
+        }
+    }
+
+    /// Reads what has arrived at a socket, a bounded number of packets, and gives each to its router.
+    fn read(&mut self, id: PortId) {
+        let now = clock::now();
+        let wall = wall_since_epoch();
+        let mut buffer = [0; PACKET_SIZE];
+        for _ in 0..PACKETS {
+            let Some(port) = self.shared.ports.get_mut(id) else {
+                return;
+            };
+            // A socket error is the link's: the netlink thread tells about it.
+            let Ok(Some((datagram, stamp))) = port.socket.receive(&mut buffer) else {
+                port.read_until = now;
+                return;
+            };
+            let arrived = stamp.map_or(now, |stamp| arrival(stamp, wall, now));
+            port.read_until = arrived;
+            self.work.packets += 1;
+            let Some(vrid) = packet::vrid(datagram) else {
+                continue;
+            };
+            let mut nth = 0;
+            while let Some(number) = self
+                .shared
+                .ports
+                .get(id)
+                .and_then(|port| port.member(vrid, nth))
+            {
+                nth += 1;
+                self.touch(number, |instance, shared| {
+                    instance.packet(datagram, arrived, now, shared);
+                });
+            }
+        }
+    }
+
+    /// Lets due timers fire, except where unread packets may refute them: there it is the next turn's, which does not wait.
+    fn fire(&mut self) {
+        for (deadline, number) in self.agenda.due(clock::now()) {
+            let port = self.instances.get(&number).and_then(Instance::hears);
+            let port = port.and_then(|port| self.shared.ports.get(port));
+            if port.is_some_and(|port| port.read_until < deadline) {
+                continue;
+            }
+            let now = clock::now();
+            self.lag = self.lag.max(now.since(deadline));
+            self.touch(number, |instance, shared| {
+                instance.handle_timeout(now, shared);
+            });
+        }
+    }
+
+    /// Lets something happen to one router, and notes when it is due next.
+    fn touch(&mut self, number: Number, happens: impl FnOnce(&mut Instance, &mut Shared)) {
+        if let Some(instance) = self.instances.get_mut(&number) {
+            happens(instance, &mut self.shared);
+            self.agenda.set(number, instance.poll_timeout());
+        }
+    }
+
+    fn touch_key(&mut self, key: &Key, happens: impl FnOnce(&mut Instance, &mut Shared)) {
+        if let Some(number) = self.numbers.get(key) {
+            self.touch(*number, happens);
+        }
     }
 
     fn take(&mut self, inbox: Inbox) {
@@ -126,30 +225,38 @@ impl Driver {
         if let Some(routers) = inbox.routers {
             self.configure(routers, &inbox.standings, now);
         }
-        if !inbox.interfaces.is_empty() {
-            self.shared.interfaces.extend(inbox.interfaces);
-            for instance in self.instances.values_mut() {
-                instance.handle_interface(now, &mut self.shared);
+        for (name, interface) in inbox.interfaces {
+            if self.shared.interfaces.get(&name) == Some(&interface) {
+                continue;
+            }
+            self.shared.interfaces.insert(name.clone(), interface);
+            let users = self.instances.iter();
+            let users = users.filter(|(_, instance)| instance.wanted().interface == name);
+            let users: Vec<Number> = users.map(|(number, _)| *number).collect();
+            for number in users {
+                self.touch(number, |instance, shared| {
+                    instance.handle_interface(now, shared);
+                });
             }
         }
         for (key, standing) in inbox.standings {
-            if let Some(instance) = self.instances.get_mut(&key) {
-                instance.handle_standing(standing, now, &mut self.shared);
-            }
+            self.touch_key(&key, |instance, shared| {
+                instance.handle_standing(standing, now, shared);
+            });
         }
         for (key, holding) in inbox.starts {
-            if let Some(instance) = self.instances.get_mut(&key) {
-                instance.handle_start(holding, now, &mut self.shared);
-            }
+            self.touch_key(&key, |instance, shared| {
+                instance.handle_start(holding, now, shared);
+            });
         }
         for (key, answer) in inbox.acknowledgements {
-            if let Some(instance) = self.instances.get_mut(&key) {
-                instance.handle_acknowledgement(answer, now, &mut self.shared);
-            }
+            self.touch_key(&key, |instance, shared| {
+                instance.handle_acknowledgement(answer, now, shared);
+            });
         }
         if inbox.rejoin {
-            for instance in self.instances.values_mut() {
-                instance.rejoin(&mut self.shared);
+            for interface in self.shared.ports.rejoin() {
+                self.shared.report(Report::Rejoined { interface });
             }
         }
         if !inbox.snapshots.is_empty() {
@@ -161,6 +268,9 @@ impl Driver {
         }
         if inbox.lag_kept {
             self.lag = Duration::ZERO;
+            for instance in self.instances.values_mut() {
+                instance.keep_lateness();
+            }
         }
     }
 
@@ -171,31 +281,32 @@ impl Driver {
         standings: &BTreeMap<Key, crate::event::Standing>,
         now: Moment,
     ) {
-        let gone: Vec<Key> = self
-            .instances
-            .iter()
-            .filter(|(key, instance)| {
-                routers
-                    .get(key)
-                    .is_none_or(|wanted| restarts(instance.wanted(), wanted))
-            })
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in gone {
-            if let Some(mut instance) = self.instances.remove(&key) {
-                instance.handle_stop(now, &mut self.shared);
-            }
+        let ends = |instance: &Instance| {
+            let wanted = routers.get(instance.key());
+            wanted.is_none_or(|wanted| restarts(instance.wanted(), wanted))
+        };
+        let gone = self.instances.extract_if(.., |_, instance| ends(instance));
+        for (number, mut instance) in gone.collect::<Vec<_>>() {
+            instance.handle_stop(now, &mut self.shared);
+            self.numbers.remove(instance.key());
+            self.agenda.set(number, None);
         }
         for (key, wanted) in routers {
-            match self.instances.get_mut(&key) {
-                Some(instance) => instance.reconfigure(wanted, now, &mut self.shared),
-                None => {
-                    let standing = standings.get(&key).copied();
-                    let mut instance = Instance::new(key.clone(), wanted, standing, now);
-                    instance.handle_interface(now, &mut self.shared);
-                    self.instances.insert(key, instance);
-                }
+            if let Some(number) = self.numbers.get(&key) {
+                self.touch(*number, |instance, shared| {
+                    instance.reconfigure(wanted, now, shared);
+                });
+                continue;
             }
+            let number = Number(self.next);
+            self.next += 1;
+            let standing = standings.get(&key).copied();
+            let instance = Instance::new(number, key.clone(), wanted, standing, now);
+            self.instances.insert(number, instance);
+            self.numbers.insert(key, number);
+            self.touch(number, |instance, shared| {
+                instance.handle_interface(now, shared);
+            });
         }
     }
 
@@ -210,12 +321,28 @@ impl Driver {
         Snapshot {
             routers: self
                 .instances
-                .iter()
-                .map(|(key, instance)| (key.clone(), instance.view()))
+                .values()
+                .map(|instance| (instance.key().clone(), instance.view()))
                 .collect(),
             reports_lost: self.shared.reports_lost,
             realtime: self.realtime.clone(),
             lag: self.lag,
+            work: self.work,
         }
     }
+}
+
+/// When a packet arrived by our clock, from its wall-clock stamp and one pair of readings.
+fn arrival(stamp: Duration, wall: Duration, now: Moment) -> Moment {
+    match wall.checked_sub(stamp) {
+        // Older than any queue: the wall clock was set meanwhile.
+        Some(age) if age > CLOCK_SLACK => now,
+        Some(age) => now - age,
+        None => now,
+    }
+}
+
+fn wall_since_epoch() -> Duration {
+    let wall = clock::wall();
+    Duration::try_from(wall.duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default()
 }

@@ -16,6 +16,7 @@ use net::Mac;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{mpsc, watch};
 
+use crate::driver::lateness::Lateness;
 use crate::event::{Standing, StateName, Why};
 use crate::packet::{ChecksumForm, PacketError};
 use crate::plan::{Held, Key, Wanted};
@@ -146,7 +147,7 @@ pub(crate) enum Report {
         count: u64,
     },
     Rejoined {
-        key: Key,
+        interface: String,
     },
     NotRealtime {
         reason: String,
@@ -168,6 +169,16 @@ pub(crate) struct Snapshot {
     pub(crate) realtime: Result<u8, String>,
     /// The longest time between a timer's deadline and its handling since the metrics were read.
     pub(crate) lag: Duration,
+    pub(crate) work: Work,
+}
+
+/// What the protocol thread has done since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Work {
+    /// Times that it woke up.
+    pub(crate) wakes: u64,
+    /// Packets that passed a socket's filter.
+    pub(crate) packets: u64,
 }
 
 /// How a virtual router is.
@@ -193,4 +204,5 @@ pub(crate) struct RouterView {
     pub(crate) socket_trouble: Option<String>,
     pub(crate) checksums_received: BTreeMap<ChecksumForm, u64>,
     pub(crate) checksum_sent: ChecksumForm,
+    pub(crate) lateness: Lateness,
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
+use crate::driver::lateness::{BOUNDS, Lateness};
 use crate::event::StateName;
 use crate::mailbox::{Mailbox, RouterView, Snapshot};
 use crate::packet::PacketError;
@@ -25,7 +27,8 @@ impl Collector for Routers {
         states(&snapshot, &mut encoder)?;
         counters(&snapshot, &mut encoder)?;
         errors(&snapshot, &mut encoder)?;
-        gauges(&snapshot, &mut encoder)
+        gauges(&snapshot, &mut encoder)?;
+        thread(&snapshot, &mut encoder)
     }
 }
 
@@ -163,6 +166,49 @@ fn gauges(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<()
         value.encode(family.encode_family(&instance(key))?)?;
     }
     let kind = ConstGauge::new(0f64).metric_type();
+    let mut family = encoder.encode_descriptor(
+        "vrrp_advertisement_lateness_max",
+        "How late the latest of its adverts left since the last scrape",
+        Some(&Unit::Seconds),
+        kind,
+    )?;
+    for (key, view) in &snapshot.routers {
+        let value = ConstGauge::new(view.lateness.longest.as_secs_f64());
+        value.encode(family.encode_family(&instance(key))?)?;
+    }
+    Ok(())
+}
+
+/// How the protocol thread does.
+fn thread(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    let mut lateness = Lateness::default();
+    for view in snapshot.routers.values() {
+        lateness.add(&view.lateness);
+    }
+    let lateness = Histogram(lateness);
+    lateness.encode(encoder.encode_descriptor(
+        "vrrp_advertisement_lateness",
+        "How late adverts left, of all virtual routers",
+        Some(&Unit::Seconds),
+        lateness.metric_type(),
+    )?)?;
+    let counts = [
+        (
+            "vrrp_loop_wakes",
+            "Times that the protocol thread woke up",
+            snapshot.work.wakes,
+        ),
+        (
+            "vrrp_loop_packets",
+            "Packets that passed a socket's filter",
+            snapshot.work.packets,
+        ),
+    ];
+    for (name, help, count) in counts {
+        let count = ConstCounter::new(count);
+        count.encode(encoder.encode_descriptor(name, help, None, count.metric_type())?)?;
+    }
+    let kind = ConstGauge::new(0f64).metric_type();
     let lag = ConstGauge::new(snapshot.lag.as_secs_f64());
     lag.encode(encoder.encode_descriptor(
         "vrrp_loop_lag",
@@ -170,6 +216,24 @@ fn gauges(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<()
         Some(&Unit::Seconds),
         kind,
     )?)
+}
+
+/// [`Lateness`] for the encoder, whose buckets are not cumulative.
+#[derive(Debug)]
+struct Histogram(Lateness);
+
+impl EncodeMetric for Histogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let bounds = BOUNDS.into_iter().chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.0.counts).collect();
+        let count = self.0.counts.iter().sum();
+        let sum = self.0.sum.as_secs_f64();
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 fn instance(key: &Key) -> [(&'static str, String); 1] {

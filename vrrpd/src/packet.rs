@@ -64,6 +64,12 @@ pub struct Received {
     pub form: ChecksumForm,
 }
 
+/// The virtual router id of a packet that begins with its IPv4 header, before anything is checked: who shall judge it.
+pub fn vrid(packet: &[u8]) -> Option<u8> {
+    let header = usize::from(packet.first()? & 0x0f).checked_mul(4)?;
+    packet.get(header.checked_add(1)?).copied()
+}
+
 /// Why a packet was dropped; each has its counter. In the order of the checks.
 #[derive(
     Debug,

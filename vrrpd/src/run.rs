@@ -79,7 +79,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         desired: desired_sender,
         reports: reports_sender,
     };
-    let driver = Driver::new(mailbox.clone(), outbox);
+    let driver = Driver::new(mailbox.clone(), outbox).context("cannot make the set of sockets")?;
     let (alive, mut ended) = oneshot::channel::<()>();
     let protocol = std::thread::Builder::new()
         .name("vrrp".to_owned())
@@ -253,9 +253,9 @@ async fn log(mut reports: mpsc::Receiver<Report>, events: Events) {
             Report::BadPacket { key, error, count } => {
                 tracing::warn!(vip = key.vip, reason = %error, count, "adverts of our virtual router id are dropped");
             }
-            Report::Rejoined { key } => {
+            Report::Rejoined { interface } => {
                 tracing::warn!(
-                    vip = key.vip,
+                    interface,
                     "the membership of 224.0.0.18 was lost and is restored"
                 );
             }

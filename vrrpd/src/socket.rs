@@ -1,10 +1,11 @@
-//! SHELL: the sockets of the protocol thread: one raw socket per virtual router, one packet socket for announcements.
+//! SHELL: the sockets of the protocol thread: one raw socket per interface and source address, one packet socket for announcements.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockFilter, Socket, Type};
 
 use crate::packet::{GROUP, PROTOCOL, TTL};
@@ -12,8 +13,10 @@ use crate::sys;
 
 /// Internet Control precedence, as RFC 9568 and keepalived have it.
 const TOS: u32 = 0xc0;
-/// Room for adverts while this process does not run: several seconds at the shortest interval.
-const RECEIVE_BUFFER: usize = 256 * 1024;
+/// Room for adverts while this process does not run: at 768 bytes each, a burst of all 255 routers of an interface twenty times over.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+/// A bitmap of 256 router ids in words of 32 bits.
+const WORDS: usize = 8;
 
 /// A failed attempt on a socket.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +28,17 @@ pub(crate) struct SocketError {
     source: io::Error,
 }
 
-/// The raw socket of a virtual router: bound to its interface, member of the group, deaf to other router ids.
+impl SocketError {
+    pub(crate) fn new(attempt: &'static str, interface: &str, source: io::Error) -> SocketError {
+        SocketError {
+            attempt,
+            interface: interface.to_owned(),
+            source,
+        }
+    }
+}
+
+/// The raw socket of the virtual routers of an interface: bound to it, member of the group, deaf to the router ids of others.
 #[derive(Debug)]
 pub(crate) struct AdvertSocket {
     socket: Socket,
@@ -34,26 +47,20 @@ pub(crate) struct AdvertSocket {
 }
 
 impl AdvertSocket {
-    /// Opens it. `primary` becomes the source of everything it sends.
+    /// Opens it for the router ids `vrids`. `primary` becomes the source of everything it sends.
     pub(crate) fn open(
         interface: &str,
         index: u32,
         primary: Ipv4Addr,
-        vrid: u8,
+        vrids: &[u8],
     ) -> Result<AdvertSocket, SocketError> {
-        let fail = |attempt| {
-            move |source| SocketError {
-                attempt,
-                interface: interface.to_owned(),
-                source,
-            }
-        };
+        let fail = |attempt| move |source| SocketError::new(attempt, interface, source);
         let protocol = Protocol::from(i32::from(PROTOCOL));
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(protocol))
             .map_err(fail("open a raw socket (needs CAP_NET_RAW)"))?;
         // The filter comes first, so that nothing of other routers is ever queued.
         socket
-            .attach_filter(&vrid_filter(vrid))
+            .attach_filter(&vrid_filter(vrids.iter().copied()))
             .map_err(fail("attach the packet filter"))?;
         socket
             .bind_device(Some(interface.as_bytes()))
@@ -68,8 +75,10 @@ impl AdvertSocket {
             sys::enable_timestamps(socket.as_fd())
         };
         set_up().map_err(fail("set up the raw socket"))?;
-        // A smaller buffer works as well.
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        // Beyond the machine's limit where CAP_NET_ADMIN allows; a smaller buffer works as well.
+        if set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+            let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        }
         socket
             .join_multicast_v4_n(&GROUP, &InterfaceIndexOrAddress::Index(index))
             .map_err(fail("join 224.0.0.18"))?;
@@ -80,17 +89,18 @@ impl AdvertSocket {
         })
     }
 
+    /// From now on passes these router ids and no others.
+    pub(crate) fn filter(&self, vrids: impl Iterator<Item = u8>) -> io::Result<()> {
+        self.socket.attach_filter(&vrid_filter(vrids))
+    }
+
     /// Makes sure that it is still a member of the group; true if it was not.
     pub(crate) fn rejoin(&self) -> Result<bool, SocketError> {
         let index = InterfaceIndexOrAddress::Index(self.index);
         match self.socket.join_multicast_v4_n(&GROUP, &index) {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Ok(false),
-            Err(source) => Err(SocketError {
-                attempt: "join 224.0.0.18",
-                interface: self.interface.clone(),
-                source,
-            }),
+            Err(source) => Err(SocketError::new("join 224.0.0.18", &self.interface, source)),
         }
     }
 
@@ -99,11 +109,7 @@ impl AdvertSocket {
         let group = SocketAddrV4::new(GROUP, 0);
         match self.socket.send_to(bytes, &group.into()) {
             Ok(_) => Ok(()),
-            Err(source) => Err(SocketError {
-                attempt: "send an advert",
-                interface: self.interface.clone(),
-                source,
-            }),
+            Err(source) => Err(SocketError::new("send an advert", &self.interface, source)),
         }
     }
 
@@ -126,21 +132,51 @@ impl AsFd for AdvertSocket {
     }
 }
 
-/// Passes only packets with this virtual router id: foreign adverts do not even wake the thread.
-fn vrid_filter(vrid: u8) -> [SockFilter; 5] {
-    let code = |bits: u32| u16::try_from(bits).unwrap_or_default();
-    let load_header_length = code(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH);
-    let load_byte = code(libc::BPF_LD | libc::BPF_B | libc::BPF_IND);
-    let jump_equal = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
-    let answer = code(libc::BPF_RET | libc::BPF_K);
-    [
+/// Passes only packets with these virtual router ids: foreign adverts do not even wake the thread. A bitmap of the 256 ids in eight words.
+fn vrid_filter(vrids: impl Iterator<Item = u8>) -> Vec<SockFilter> {
+    let mut words = [0u32; WORDS];
+    for vrid in vrids {
+        if let Some(word) = words.get_mut(usize::from(vrid / 32)) {
+            *word |= 1 << (vrid % 32);
+        }
+    }
+    let step =
+        |bits: u32, k: u32| SockFilter::new(u16::try_from(bits).unwrap_or_default(), 0, 0, k);
+    let jump = |bits: u32, yes: u8, no: u8, k: u32| {
+        SockFilter::new(u16::try_from(bits).unwrap_or_default(), yes, no, k)
+    };
+    let mut filter = vec![
         // A raw IPv4 socket delivers the IP header: X = its length, A = the byte after the first of VRRP.
-        SockFilter::new(load_header_length, 0, 0, 0),
-        SockFilter::new(load_byte, 0, 0, 1),
-        SockFilter::new(jump_equal, 0, 1, u32::from(vrid)),
-        SockFilter::new(answer, 0, 0, u32::MAX),
-        SockFilter::new(answer, 0, 0, 0),
-    ]
+        step(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0),
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_IND, 1),
+        // M[0] = the id, X = its bit, A = its word.
+        step(libc::BPF_ST, 0),
+        step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 31),
+        step(libc::BPF_MISC | libc::BPF_TAX, 0),
+        step(libc::BPF_LD | libc::BPF_MEM, 0),
+        step(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 5),
+    ];
+    // Each of the eight: if it is this word, load it and go to the end, over the rest of the table.
+    let mut left = words.len();
+    for (number, word) in (0..).zip(words) {
+        left -= 1;
+        let rest = u32::try_from(left * 3).unwrap_or_default();
+        filter.push(jump(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            0,
+            2,
+            number,
+        ));
+        filter.push(step(libc::BPF_LD | libc::BPF_IMM, word));
+        filter.push(step(libc::BPF_JMP | libc::BPF_JA, rest));
+    }
+    filter.extend([
+        step(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_X, 0),
+        jump(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, 1),
+        step(libc::BPF_RET | libc::BPF_K, u32::MAX),
+        step(libc::BPF_RET | libc::BPF_K, 0),
+    ]);
+    filter
 }
 
 /// The packet socket for announcements; it receives nothing.
@@ -161,5 +197,52 @@ impl ArpSocket {
     /// Sends a frame.
     pub(crate) fn send(&self, interface: u32, frame: &[u8]) -> io::Result<()> {
         sys::send_frame(self.0.as_fd(), interface, frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    /// What the kernel lets through of one packet per router id.
+    fn passed(vrids: &[u8], header: usize) -> Vec<u8> {
+        let (sender, receiver) = UnixDatagram::pair().unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        SockRef::from(&receiver)
+            .attach_filter(&vrid_filter(vrids.iter().copied()))
+            .unwrap();
+        let mut passed = Vec::new();
+        for vrid in 0..=255 {
+            let mut packet = vec![0; header + 8];
+            packet[0] = 0x40 | u8::try_from(header / 4).unwrap();
+            packet[header] = 0x31;
+            packet[header + 1] = vrid;
+            sender.send(&packet).unwrap();
+            let mut buffer = [0; 100];
+            if let Ok(length) = receiver.recv(&mut buffer) {
+                assert_eq!(buffer[..length], packet, "it passes whole");
+                passed.push(buffer[header + 1]);
+            }
+        }
+        passed
+    }
+
+    #[test]
+    fn the_filter_passes_the_ids_of_its_routers_and_no_others() {
+        let all: Vec<u8> = (0..=255).collect();
+        for vrids in [
+            &[][..],
+            &[1],
+            &[255],
+            &[0, 31, 32, 63, 64, 128, 200, 224],
+            &all,
+        ] {
+            assert_eq!(passed(vrids, 20), vrids);
+            assert_eq!(passed(vrids, 24), vrids, "with IP options");
+        }
     }
 }

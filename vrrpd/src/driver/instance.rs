@@ -1,13 +1,11 @@
-//! SHELL: one virtual router with its socket: packets in, actions carried out.
+//! SHELL: one virtual router: packets in, actions carried out. Its socket is one of `ports`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use conf::Moment;
 use conf::platform::Checksum;
-use daemon::clock;
 
 use crate::arp;
 use crate::event::{Action, Input, Link, Standing};
@@ -15,29 +13,27 @@ use crate::mailbox::{Acknowledgement, Interface, Report, RouterView, Wish};
 use crate::packet::{self, ChecksumForm, GROUP, PacketError};
 use crate::plan::{Key, Wanted};
 use crate::router::{OWNER, Router, State};
-use crate::socket::{AdvertSocket, ArpSocket};
+use crate::socket::ArpSocket;
 
 use super::Shared;
+use super::agenda::Number;
+use super::lateness::Lateness;
+use super::ports::{PortId, Spec};
 
-/// Packets read from one socket in one wake.
-const PACKETS: usize = 64;
-/// Larger than any advert with 255 addresses and its headers.
-const PACKET_SIZE: usize = 2048;
-/// How far the two clocks may drift apart within one wake before time stamps are not believed.
-const CLOCK_SLACK: Duration = Duration::from_secs(5);
 /// How often a kind of bad packet is reported.
 const BAD_PACKET_EVERY: Duration = Duration::from_secs(60);
 /// How soon a socket that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A virtual router with its socket.
+/// A virtual router of the protocol thread.
 pub(crate) struct Instance {
+    number: Number,
     key: Key,
     wanted: Wanted,
     router: Router,
     interface: Option<Interface>,
-    socket: Option<AdvertSocket>,
-    /// The source address of `socket`; outlives the link's own, so that the last word has the checksum it needs.
+    port: Option<PortId>,
+    /// The source address of `port`; outlives the link's own, so that the last word has the checksum it needs.
     source: Option<IpAddr>,
     trouble: Option<String>,
     retry: Option<Moment>,
@@ -46,10 +42,12 @@ pub(crate) struct Instance {
     errors: BTreeMap<PacketError, (u64, Moment)>,
     send_errors: u64,
     announcer_errors: u64,
+    lateness: Lateness,
 }
 
 impl Instance {
-    pub(crate) fn new(
+    pub(super) fn new(
+        number: Number,
         key: Key,
         wanted: Wanted,
         standing: Option<Standing>,
@@ -61,10 +59,11 @@ impl Instance {
         });
         Instance {
             router: Router::new(wanted.config.clone(), standing, now),
+            number,
             key,
             wanted,
             interface: None,
-            socket: None,
+            port: None,
             source: None,
             trouble: None,
             retry: None,
@@ -73,15 +72,21 @@ impl Instance {
             errors: BTreeMap::new(),
             send_errors: 0,
             announcer_errors: 0,
+            lateness: Lateness::default(),
         }
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
     }
 
     pub(crate) fn wanted(&self) -> &Wanted {
         &self.wanted
     }
 
-    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
-        self.socket.as_ref().map(AsFd::as_fd)
+    /// The socket whose unread packets may refute its next deadline: that of a router that waits for a master.
+    pub(super) fn hears(&self) -> Option<PortId> {
+        self.port.filter(|_| self.router.state() == State::Backup)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Moment> {
@@ -93,6 +98,11 @@ impl Instance {
         if self.retry.is_some_and(|at| at <= now) {
             self.handle_interface(now, shared);
         }
+        if let State::Master { .. } = self.router.state()
+            && let Some((deadline, _)) = self.router.poll_timeout().filter(|(at, _)| *at <= now)
+        {
+            self.lateness.note(now.since(deadline));
+        }
         self.router.handle_timeout(now);
         self.act(shared);
     }
@@ -101,8 +111,10 @@ impl Instance {
         self.feed(Input::Start { holding }, now, shared);
     }
 
+    /// Its last word, and it gives its socket back.
     pub(crate) fn handle_stop(&mut self, now: Moment, shared: &mut Shared) {
         self.feed(Input::Stop, now, shared);
+        self.use_port(None, shared);
     }
 
     pub(crate) fn handle_standing(&mut self, standing: Standing, now: Moment, shared: &mut Shared) {
@@ -146,10 +158,14 @@ impl Instance {
         }
         let usable = interface.as_ref().filter(|found| found.up).zip(primary);
         let opened = match usable {
-            // A deaf socket after a link event has been seen in the field, so every such change gets a new one.
             Some((found, IpAddr::V4(source))) => {
+                let spec = Spec {
+                    name: self.wanted.interface.clone(),
+                    interface: found.clone(),
+                    source,
+                };
                 let vrid = self.wanted.config.vrid;
-                AdvertSocket::open(&self.wanted.interface, found.index, source, vrid).map(Some)
+                shared.ports.attach(spec, vrid, self.number).map(Some)
             }
             Some((_, IpAddr::V6(_))) | None => Ok(None),
         };
@@ -159,8 +175,8 @@ impl Instance {
         );
         self.interface = interface;
         let trouble = match opened {
-            Ok(Some(socket)) => {
-                self.socket = Some(socket);
+            Ok(Some(port)) => {
+                self.use_port(Some(port), shared);
                 self.source = primary;
                 None
             }
@@ -182,42 +198,24 @@ impl Instance {
         }
         self.feed(Input::Link(link), now, shared);
         if !is_usable {
-            self.socket = None;
+            self.use_port(None, shared);
         }
     }
 
-    pub(crate) fn rejoin(&mut self, shared: &mut Shared) {
-        let Some(socket) = &self.socket else {
-            return;
-        };
-        if let Ok(true) = socket.rejoin() {
-            let key = self.key.clone();
-            shared.report(Report::Rejoined { key });
+    fn use_port(&mut self, port: Option<PortId>, shared: &mut Shared) {
+        if let Some(before) = std::mem::replace(&mut self.port, port) {
+            shared.ports.detach(before, self.number);
         }
     }
 
-    /// Reads what has arrived, a bounded number of packets.
-    pub(crate) fn read(&mut self, shared: &mut Shared) {
-        let Some(socket) = self.socket.take() else {
-            return;
-        };
-        let now = clock::now();
-        let wall = wall_since_epoch();
-        let mut buffer = [0; PACKET_SIZE];
-        for _ in 0..PACKETS {
-            // A socket error is the link's: the netlink thread tells about it.
-            let Ok(Some((datagram, stamp))) = socket.receive(&mut buffer) else {
-                break;
-            };
-            let arrived = stamp.map_or(now, |stamp| arrival(stamp, wall, now));
-            self.packet(datagram, arrived, now, shared);
-        }
-        // An action may have been carried out meanwhile, but nothing replaces the socket there.
-        self.socket = Some(socket);
-        self.act(shared);
-    }
-
-    fn packet(&mut self, datagram: &[u8], arrived: Moment, now: Moment, shared: &mut Shared) {
+    /// A packet of its id has arrived.
+    pub(super) fn packet(
+        &mut self,
+        datagram: &[u8],
+        arrived: Moment,
+        now: Moment,
+        shared: &mut Shared,
+    ) {
         match packet::decode(datagram) {
             Ok(received) => {
                 *self.heard.entry(received.form).or_default() += 1;
@@ -248,6 +246,7 @@ impl Instance {
                 }
             }
         }
+        self.act(shared);
     }
 
     fn feed(&mut self, input: Input, now: Moment, shared: &mut Shared) {
@@ -258,7 +257,7 @@ impl Instance {
     fn act(&mut self, shared: &mut Shared) {
         while let Some(action) = self.router.poll_action() {
             match action {
-                Action::Advertise { priority } => self.advertise(priority),
+                Action::Advertise { priority } => self.advertise(priority, shared),
                 Action::Hold { hold, generation } => {
                     let wish = Wish {
                         hold,
@@ -286,13 +285,14 @@ impl Instance {
         }
     }
 
-    fn advertise(&mut self, priority: u8) {
-        let (Some(socket), Some(IpAddr::V4(source))) = (&self.socket, self.source) else {
+    fn advertise(&mut self, priority: u8, shared: &Shared) {
+        let port = self.port.and_then(|port| shared.ports.get(port));
+        let (Some(port), Some(IpAddr::V4(source))) = (port, self.source) else {
             return;
         };
         let advert = self.router.advert(priority);
         let bytes = packet::encode(&advert, source, GROUP, self.form());
-        if socket.send(&bytes).is_err() {
+        if port.socket.send(&bytes).is_err() {
             self.send_errors += 1;
         }
     }
@@ -346,6 +346,11 @@ impl Instance {
         }
     }
 
+    /// The longest lateness is measured anew from here.
+    pub(super) fn keep_lateness(&mut self) {
+        self.lateness.keep();
+    }
+
     pub(crate) fn view(&self) -> RouterView {
         let router = &self.router;
         let config = router.config();
@@ -379,23 +384,9 @@ impl Instance {
             socket_trouble: self.trouble.clone(),
             checksums_received: self.heard.clone(),
             checksum_sent: self.form(),
+            lateness: self.lateness,
         }
     }
-}
-
-/// When a packet arrived by our clock, from its wall-clock stamp and one pair of readings.
-fn arrival(stamp: Duration, wall: Duration, now: Moment) -> Moment {
-    match wall.checked_sub(stamp) {
-        // Older than any queue: the wall clock was set meanwhile.
-        Some(age) if age > CLOCK_SLACK => now,
-        Some(age) => now - age,
-        None => now,
-    }
-}
-
-fn wall_since_epoch() -> Duration {
-    let wall = clock::wall();
-    Duration::try_from(wall.duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default()
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

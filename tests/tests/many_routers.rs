@@ -1,0 +1,66 @@
+//! vrrpd with as many virtual routers on one interface as there are ids. Any kernel; needs root.
+
+use std::time::Duration;
+
+use tests::bench::usage;
+use tests::routers::{Pair, platform};
+use tests::wait;
+
+/// What the protocol thread of a director has done.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    wakes: f64,
+    packets: f64,
+    sent: f64,
+    transitions: f64,
+}
+
+fn work(pair: &Pair, director: usize) -> Work {
+    let daemon = &pair.daemons[director];
+    Work {
+        wakes: daemon.metric("vrrp_loop_wakes_total", ""),
+        packets: daemon.metric("vrrp_loop_packets_total", ""),
+        sent: daemon.metric("vrrp_advertisements_sent_total", ""),
+        transitions: daemon.metric("vrrp_transitions_total", ""),
+    }
+}
+
+#[test]
+fn an_advert_costs_one_wake_however_many_routers_there_are() {
+    const ROUTERS: u8 = 255;
+    let mut pair = Pair::new();
+    pair.start(&platform(ROUTERS, "1s"));
+    // The bursts of announcements after the takeover are no adverts.
+    wait::until("adverts alone", Duration::from_secs(60), || {
+        let before = work(&pair, 0);
+        wait::for_a_while(Duration::from_secs(1));
+        let after = work(&pair, 0);
+        after.wakes - before.wakes <= (after.sent - before.sent) * 1.3 + 5.0
+    });
+    let processor = |director: usize| {
+        let pid = pair.daemons[director].pid().expect("it runs");
+        usage::processor(&[pid]).expect("its processor time")
+    };
+    let before = [0, 1].map(|director| (work(&pair, director), processor(director)));
+    let begun = std::time::Instant::now();
+    wait::for_a_while(Duration::from_secs(5));
+    let passed = begun.elapsed();
+    for (director, (before, used)) in before.into_iter().enumerate() {
+        let spent = processor(director).since(&used).total;
+        let after = work(&pair, director);
+        let wakes = after.wakes - before.wakes;
+        let adverts = (after.sent - before.sent) + (after.packets - before.packets);
+        println!(
+            "director {director}: {wakes} wakes for {adverts} adverts, {:.2} % of a processor",
+            100.0 * spent.as_secs_f64() / passed.as_secs_f64()
+        );
+        let least = f64::from(ROUTERS) * passed.as_secs_f64() * 0.8;
+        assert!(adverts >= least, "{adverts} adverts in {passed:?}");
+        // One wake each at most, but for the questions of this test.
+        assert!(
+            wakes <= adverts * 1.1 + 10.0,
+            "{wakes} wakes for {adverts} adverts"
+        );
+        assert_eq!(after.transitions, before.transitions, "nothing moves");
+    }
+}
