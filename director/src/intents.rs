@@ -61,7 +61,7 @@ impl Orders {
                     order.weight = Some(weight);
                     Admin::Ready
                 }
-                Want::Hold => continue,
+                Want::Hold | Want::Failover => continue,
             };
             if admin >= order.admin {
                 order.admin = admin;

@@ -233,7 +233,7 @@ fn wanted(
         match intent.want {
             Want::Drain | Want::Disable => wanted.drained = true,
             Want::Weight { weight } => wanted.weight = Some(weight),
-            Want::Hold => {}
+            Want::Hold | Want::Failover => {}
         }
     }
     wanted

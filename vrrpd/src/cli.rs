@@ -1,5 +1,6 @@
 //! SHELL: the daemon in the frame, and the subcommands of its own.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -24,7 +25,11 @@ pub struct Vrrpd;
 /// The subcommands of its own.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Hand a VIP over to another director now; this node stays behind until `undrain`.
+    /// Hand a VIP over to another director now.
+    ///
+    /// This node stays behind the others, over restarts too, until `undrain VIP`, or until the director that took the VIP over is gone: then
+    /// this node has it again, with its own priority. If no other director takes it, everything is as before. To keep the VIP away from
+    /// this node whatever happens to the others, use `drain VIP`.
     Failover {
         /// The VIP's name, one of its addresses, or `this` for all.
         vip: String,
@@ -73,44 +78,93 @@ impl Daemon for Vrrpd {
     }
 }
 
-/// Drains the VIP here and waits until it is gone.
+/// Hands the VIP over and waits until another director has it. If none takes it, the daemon ends the handover by itself.
 fn failover(common: &Common, vip: &str, why: &str) -> anyhow::Result<Exit> {
     let client = Client::new(common, Vrrpd::NAME);
-    let held = |answer: &Value| -> Vec<String> {
+    let named = |answer: &Value| -> Vec<(String, Value)> {
         let routers = answer.as_object().into_iter().flatten();
         routers
-            .filter(|(name, router)| vip == "this" || *name == vip || has(router, vip))
-            .filter(|(_, router)| router["state"] == "master" || router["lingering"] == true)
-            .map(|(name, _)| name.clone())
+            .filter(|(name, router)| {
+                let family = router["vip"] == vip || has(router, vip);
+                // Where nobody else could have it, there is nothing to hand over.
+                (vip == "this" && router["alone"] == false) || *name == vip || family
+            })
+            .map(|(name, router)| (name.clone(), router.clone()))
             .collect()
     };
-    let before = held(&client.get("/v1/vips")?);
-    let wish = json!({ "target": vip, "want": "drain", "why": why });
+    let held = |routers: &[(String, Value)]| -> Vec<String> {
+        let here = |router: &Value| router["state"] == "master" || router["lingering"] == true;
+        let held = routers.iter().filter(|(_, router)| here(router));
+        held.map(|(name, _)| name.clone()).collect()
+    };
+    let routers = named(&client.get("/v1/vips")?);
+    // An unknown name is refused by the daemon, which knows the others.
+    if !routers.is_empty() && held(&routers).is_empty() {
+        let holders: Vec<String> = routers
+            .iter()
+            .filter_map(|(_, router)| holder(router))
+            .collect();
+        let where_to = match holders.first() {
+            Some(holder) => format!("{holder} holds it: run `vrrpd failover` there"),
+            None => "no other director is heard either".to_owned(),
+        };
+        let reason =
+            format!("{vip} is not held here; {where_to}, or `vrrpd drain {vip}` to keep it away");
+        return Err(Refused::new(Exit::Refused, reason).into());
+    }
+    let wish = json!({ "target": vip, "want": "failover", "why": why });
     client.post("/v1/intents", &wish)?;
+    let patience = routers
+        .iter()
+        .filter_map(|(_, router)| router["down_interval_us"].as_u64())
+        .map(|micros| 3 * Duration::from_micros(micros))
+        .fold(FAILOVER, Duration::max);
     let begun = clock::now();
     loop {
-        let now = held(&client.get("/v1/vips")?);
-        if now.is_empty() {
-            let what = if before.is_empty() {
-                "was not held here"
+        let routers = named(&client.get("/v1/vips")?);
+        let here = held(&routers);
+        if here.is_empty() {
+            let to: BTreeSet<String> = routers
+                .iter()
+                .filter_map(|(_, router)| holder(router))
+                .collect();
+            let to = to.into_iter().collect::<Vec<_>>().join(" and ");
+            if common.json {
+                print(&format!("{:#}\n", json!({ "target": vip, "to": to })));
             } else {
-                "has moved away"
-            };
-            print(&format!(
-                "{vip} {what}; this node stays behind its peers until `vrrpd undrain {vip}`\n"
-            ));
+                print(&format!(
+                    "{vip} has moved to {to}; this node stays behind until `vrrpd undrain {vip}`, or until that director is gone\n"
+                ));
+            }
             return Ok(Exit::Ok);
         }
-        if clock::now().since(begun) >= FAILOVER {
+        let intents = client.get("/v1/intents")?;
+        let mut intents = intents["intents"].as_array().into_iter().flatten();
+        if !intents.any(|intent| intent["target"] == vip && intent["want"] == "failover") {
             let reason = format!(
-                "{} is still held here after {} s: no other director has taken it over; the drain stays in force until `vrrpd undrain {vip}`",
-                now.join(", "),
-                FAILOVER.as_secs()
+                "no other director took {} over: this node has it as before, and the failover is withdrawn",
+                here.join(", ")
+            );
+            return Err(Refused::new(Exit::Failed, reason).into());
+        }
+        if clock::now().since(begun) >= patience {
+            let reason = format!(
+                "{} is still held here after {} s; the failover stays in force until `vrrpd undrain {vip}`",
+                here.join(", "),
+                patience.as_secs()
             );
             return Err(Refused::new(Exit::TimedOut, reason).into());
         }
         runtime()?.block_on(async { tokio::time::sleep(LOOK).await });
     }
+}
+
+/// The director that a virtual router of the status heard last.
+fn holder(router: &Value) -> Option<String> {
+    let peers = router["peers"].as_object()?.iter();
+    let alive = peers.filter(|(_, peer)| peer["priority"] != 0);
+    let last = alive.min_by_key(|(_, peer)| peer["heard_ms_ago"].as_u64());
+    last.map(|(address, _)| address.clone())
 }
 
 /// Whether a virtual router of the status holds `address`.

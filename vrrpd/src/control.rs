@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Json;
 use axum::routing::get;
-use daemon::intent::{Intent, Target, Want};
+use daemon::intent::{Intent, Slot, Target, Want};
 use daemon::plan::Plan;
 use daemon::{Control, Exit, Loaded, Refused, clock};
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ pub(crate) struct VrrpControl {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) kernel: watch::Receiver<Kernel>,
     pub(crate) changed: Arc<Notify>,
+    /// A virtual router has changed its state.
+    pub(crate) moved: Arc<Notify>,
 }
 
 impl VrrpControl {
@@ -95,7 +97,13 @@ impl Control for VrrpControl {
                 Exit::Refused,
                 "a VIP has no weight: `vrrpd drain` leaves it to others, the file's priorities choose among them",
             )),
-            Want::Drain | Want::Disable | Want::Hold => Ok(()),
+            Want::Drain | Want::Disable | Want::Failover if lock(&self.desk).is_held() => {
+                Err(Refused::new(
+                    Exit::Refused,
+                    "an operator holds this daemon, so nothing would move: `vrrpd unhold` or the end of the hold comes first",
+                ))
+            }
+            Want::Drain | Want::Disable | Want::Failover | Want::Hold => Ok(()),
         }
     }
 
@@ -116,11 +124,7 @@ impl Control for VrrpControl {
             );
             return Err(Refused::new(Exit::Refused, reason));
         }
-        let alone = |key: &&crate::plan::Key| {
-            let wanted = desk.share().routers.get(key);
-            wanted.is_some_and(|wanted| !wanted.config.has_peers)
-        };
-        match found.iter().find(alone) {
+        match found.iter().find(|key| desk.is_alone(key)) {
             Some(key) if target.0 != "this" => Err(Refused::new(
                 Exit::Refused,
                 format!("{key} has no other director that could take it over"),
@@ -132,6 +136,21 @@ impl Control for VrrpControl {
     async fn intents_changed(&self, intents: &[Intent]) {
         lock(&self.desk).handle_intents(intents, clock::now());
         self.changed.notify_one();
+    }
+
+    async fn fulfilled(&self) -> Vec<(Target, Slot, String)> {
+        loop {
+            let moved = self.moved.notified();
+            let over = lock(&self.desk).handovers_over();
+            if !over.is_empty() {
+                let reason = "no other director has the VIP any more";
+                let ended = over
+                    .into_iter()
+                    .map(|target| (Target(target), Slot::Service, reason.to_owned()));
+                return ended.collect();
+            }
+            moved.await;
+        }
     }
 
     async fn why(&self, query: &Value) -> Result<Value, Refused> {

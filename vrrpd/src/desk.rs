@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use conf::platform::{CheckKind, Track};
+use conf::platform::{CheckKind, Preempt, Track};
 use conf::{Moment, Platform};
 use daemon::intent::{Intent, Want};
 use daemon::verdict::Verdicts;
 use probe::{Health, Prober, Target, TargetKey};
 use tokio::sync::watch;
 
-use crate::event::{Standing, Why, Yield};
+use crate::event::{Standing, StateName, Why, Yield};
 use crate::gate::{Belief, Gate};
+use crate::handover::Handovers;
 use crate::mailbox::Mailbox;
 use crate::plan::{Key, Share, Wanted, restarts, share};
 use crate::standing::{Facts, Judgement, judge};
@@ -29,7 +30,9 @@ pub(crate) struct Desk {
     prober: Prober,
     /// Drained virtual routers with the reason.
     drained: BTreeMap<Key, String>,
-    intents: Vec<Intent>,
+    handovers: Handovers,
+    /// What operators want; `None` until the stored intents are known.
+    intents: Option<Vec<Intent>>,
     held: bool,
     judged: BTreeMap<Key, (Belief, Judgement)>,
     started: BTreeSet<Key>,
@@ -54,7 +57,8 @@ impl Desk {
             tracks: BTreeMap::new(),
             prober,
             drained: BTreeMap::new(),
-            intents: Vec::new(),
+            handovers: Handovers::default(),
+            intents: None,
             held: false,
             judged: BTreeMap::new(),
             started: BTreeSet::new(),
@@ -92,10 +96,11 @@ impl Desk {
                 .or_insert_with(|| Gate::new(wanted.gated, wanted.verdict_hold, now));
         }
         self.track();
-        let intents = std::mem::take(&mut self.intents);
-        self.set_intents(&intents);
-        let routers = self.share.routers.clone();
-        self.routers.send_replace(routers.clone());
+        if let Some(intents) = self.intents.take() {
+            self.set_intents(&intents);
+        }
+        self.routers.send_replace(self.share.routers.clone());
+        let routers = self.to_run();
         // They travel together, so that no router begins with another priority than it should have, and no start is lost.
         let (standings, starts) = self.decide(now);
         self.mailbox.post(|inbox| {
@@ -128,16 +133,42 @@ impl Desk {
     }
 
     pub(crate) fn handle_intents(&mut self, intents: &[Intent], now: Moment) {
+        let held = self.held;
         self.set_intents(intents);
+        if self.held != held {
+            let routers = self.to_run();
+            self.mailbox.post(|inbox| inbox.routers = Some(routers));
+        }
         self.judge(now);
     }
 
+    /// A virtual router has gone over to another state.
+    pub(crate) fn handle_state(&mut self, key: &Key, state: StateName) {
+        self.handovers.handle_state(key, state);
+    }
+
+    /// The handovers that have served their purpose.
+    pub(crate) fn handovers_over(&self) -> Vec<String> {
+        self.handovers.over()
+    }
+
+    /// What the protocol thread is to run. Under a hold no router takes the VIP from a master of lower priority.
+    fn to_run(&self) -> BTreeMap<Key, Wanted> {
+        let mut routers = self.share.routers.clone();
+        if self.held {
+            for wanted in routers.values_mut() {
+                wanted.config.preempt = Preempt::Never;
+            }
+        }
+        routers
+    }
+
     fn set_intents(&mut self, intents: &[Intent]) {
-        self.intents = intents.to_vec();
+        self.intents = Some(intents.to_vec());
         self.held = intents.iter().any(|intent| intent.want == Want::Hold);
         self.drained.clear();
         for intent in intents {
-            if !matches!(intent.want, Want::Drain | Want::Disable) {
+            if !matches!(intent.want, Want::Drain | Want::Disable | Want::Failover) {
                 continue;
             }
             for key in self.targets(&intent.target.0) {
@@ -145,6 +176,23 @@ impl Desk {
                 self.drained.insert(key, why);
             }
         }
+        let handovers = intents.iter().filter(|i| i.want == Want::Failover);
+        let targets = handovers.map(|intent| {
+            let target = &intent.target.0;
+            let keys = self.targets(target).into_iter();
+            (
+                target.clone(),
+                keys.filter(|key| !self.is_alone(key)).collect(),
+            )
+        });
+        let targets = targets.collect();
+        self.handovers.set(targets);
+    }
+
+    /// Whether no other director could have the VIP.
+    pub(crate) fn is_alone(&self, key: &Key) -> bool {
+        let wanted = self.share.routers.get(key);
+        wanted.is_some_and(|wanted| !wanted.config.has_peers)
     }
 
     /// The virtual routers that `target` means: `this`, a VIP's name, or one of its addresses.
@@ -210,7 +258,9 @@ impl Desk {
             if new || !self.held {
                 self.judged.insert(key.clone(), (belief, judgement));
             }
-            if let Some(found) = self.found.as_ref().filter(|_| new && !waiting) {
+            // A router that an operator has drained must know it when it begins.
+            let known = self.intents.is_some();
+            if let Some(found) = self.found.as_ref().filter(|_| new && known && !waiting) {
                 self.started.insert(key.clone());
                 starts.insert(key.clone(), found.get(key).copied().unwrap_or(false));
             }

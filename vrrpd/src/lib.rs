@@ -16,6 +16,7 @@ mod doctor;
 mod driver;
 pub mod event;
 pub mod gate;
+pub mod handover;
 mod mailbox;
 mod metrics;
 mod netlink;

@@ -105,7 +105,13 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         kernel.clone(),
         changed.clone(),
     ));
-    let log = tokio::spawn(log(reports, context.events.clone()));
+    let moved = Arc::new(Notify::new());
+    let log = tokio::spawn(log(
+        reports,
+        context.events.clone(),
+        desk.clone(),
+        moved.clone(),
+    ));
     context
         .registry
         .lock()
@@ -117,6 +123,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         mailbox: mailbox.clone(),
         kernel,
         changed,
+        moved,
     });
     let mut netlink_ended = false;
     let (served, result) = match context.serve(control).await {
@@ -219,7 +226,12 @@ async fn attend(
 }
 
 /// What the protocol thread has to say goes to the log and to the events.
-async fn log(mut reports: mpsc::Receiver<Report>, events: Events) {
+async fn log(
+    mut reports: mpsc::Receiver<Report>,
+    events: Events,
+    desk: SharedDesk,
+    moved: Arc<Notify>,
+) {
     while let Some(report) = reports.recv().await {
         match report {
             Report::Transition {
@@ -229,6 +241,8 @@ async fn log(mut reports: mpsc::Receiver<Report>, events: Events) {
                 why,
                 priority,
             } => {
+                lock(&desk).handle_state(&key, to);
+                moved.notify_one();
                 let fields = json!({
                     "vip": key.vip, "from": from, "to": to, "reason": why.to_string(), "priority": priority,
                 });

@@ -56,6 +56,7 @@ fn router(
         "director": judged.map(|(belief, _)| belief),
         "yields": judged.and_then(|(_, judgement)| judgement.standing.yields),
         "drained": desk.drained(key),
+        "alone": desk.is_alone(key),
         "started": desk.has_started(key),
     });
     let (Some(view), Some(object)) = (view, value.as_object_mut()) else {

@@ -459,3 +459,92 @@ fn a_node_that_the_file_does_not_know_is_named() {
     assert_eq!(code(&output), 78, "{text}");
     assert!(text.contains("has no node lb3"), "{text}");
 }
+
+#[test]
+fn a_failover_does_not_bounce_back_until_the_other_one_is_gone() {
+    let test = "a_failover_does_not_bounce_back_until_the_other_one_is_gone";
+    in_namespace(test, |folder| {
+        let mut second = Daemon::start(folder, "lb2");
+        let mut first = Daemon::start(folder, "lb1");
+        let alone = |here: &str, there: &str| has_vip(here) && !has_vip(there);
+        until("lb1 holds the VIP, alone", || alone("va", "vb"));
+        let output = ask(folder, "lb2", &["failover", "web"]);
+        assert_eq!(code(&output), 5, "{output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("10.0.0.5 holds it"), "{text}");
+        let output = ask(folder, "lb1", &["failover", "nothing"]);
+        assert_eq!(code(&output), 5, "{output:?}");
+
+        let output = ask(folder, "lb1", &["failover", "web", "--why", "disk"]);
+        assert_eq!(code(&output), 0, "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("web has moved to 10.0.0.6"), "{text}");
+        first.0.kill().unwrap();
+        first.0.wait().unwrap();
+        first = Daemon::start(folder, "lb1");
+        until("lb1 is back, with what was wanted of it", || {
+            let router = router(folder, "lb1");
+            router["state"] == "backup" && router["priority"] == 2
+        });
+        let drained = router(folder, "lb1")["drained"].to_string();
+        assert!(
+            drained.contains("failover by") && drained.contains("disk"),
+            "{drained}"
+        );
+        assert!(alone("vb", "va"));
+
+        second.0.kill().unwrap();
+        second.0.wait().unwrap();
+        ask(folder, "lb2", &["cleanup"]);
+        until("lb1 has it again, as the file says", || {
+            has_vip("va") && router(folder, "lb1")["priority"] == 250
+        });
+        second = Daemon::start(folder, "lb2");
+        until("lb2 is back", || router(folder, "lb2")["state"] == "backup");
+        assert!(alone("va", "vb"), "the handover is over");
+
+        second.stop();
+        let output = ask(folder, "lb1", &["failover", "web"]);
+        assert_eq!(code(&output), 1, "nobody is there to take it: {output:?}");
+        until("it goes on as before", || {
+            router(folder, "lb1")["priority"] == 250
+        });
+        assert!(has_vip("va"));
+        first.stop();
+    });
+}
+
+#[test]
+fn under_a_hold_nothing_moves_by_itself() {
+    in_namespace("under_a_hold_nothing_moves_by_itself", |folder| {
+        let _second = Daemon::start(folder, "lb2");
+        until("lb2 holds the VIP", || has_vip("vb"));
+        let file = folder.join("platform.toml");
+        std::fs::write(
+            &file,
+            PLATFORM.replace("id = 51,", "id = 51, preempt_delay = \"2s\","),
+        )
+        .unwrap();
+        let _first = Daemon::start(folder, "lb1");
+        until("lb1 is there", || {
+            router(folder, "lb1")["state"] == "backup"
+        });
+        let output = ask(folder, "lb1", &["hold", "--why", "cabling"]);
+        assert_eq!(code(&output), 0, "{output:?}");
+        let heard = || {
+            let counters = &router(folder, "lb1")["counters"]["adverts_received"];
+            counters.as_u64().unwrap()
+        };
+        let begun = heard();
+        until("preempt_delay is over", || heard() > begun + 25);
+        assert!(has_vip("vb") && !has_vip("va"), "the lower one keeps it");
+        for command in [&["drain", "web"], &["failover", "web"]] {
+            let output = ask(folder, "lb1", command);
+            assert_eq!(code(&output), 5, "{output:?}");
+        }
+        let text = String::from_utf8(ask(folder, "lb1", &["status"]).stdout).unwrap();
+        assert!(text.contains("held by an operator"), "{text}");
+        assert_eq!(code(&ask(folder, "lb1", &["unhold"])), 0);
+        until("the better one has it", || has_vip("va") && !has_vip("vb"));
+    });
+}

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::frame::{Exit, Loaded};
-use crate::intent::{Intent, Target, Want};
+use crate::intent::{Intent, Slot, Target, Want};
 use crate::peers::{Facts, Peering};
 use crate::plan::Plan;
 
@@ -58,12 +58,24 @@ pub trait Control: Send + Sync + 'static {
     async fn check_intent(&self, target: &Target) -> Result<(), Refused>;
 
     /// Whether such a wish has any effect here, whatever its target; asked before [`Control::check_intent`].
-    async fn check_want(&self, _want: &Want) -> Result<(), Refused> {
-        Ok(())
+    async fn check_want(&self, want: &Want) -> Result<(), Refused> {
+        match want {
+            Want::Failover => Err(Refused::new(
+                Exit::Refused,
+                "only vrrpd hands over virtual addresses",
+            )),
+            Want::Drain | Want::Disable | Want::Weight { .. } | Want::Hold => Ok(()),
+        }
     }
 
     /// The stored intents have changed (set, withdrawn or expired), or are those of the last run: take them into account.
     async fn intents_changed(&self, intents: &[Intent]);
+
+    /// Waits until intents in force have served their purpose, and says which and how; they end then. Asked again whenever it has answered,
+    /// and dropped and asked anew at any time.
+    async fn fulfilled(&self) -> Vec<(Target, Slot, String)> {
+        std::future::pending().await
+    }
 
     /// `why …`: how a request or connection would be treated. `query` is the subcommand's arguments: `{"args": ["…"]}`.
     async fn why(&self, query: &Value) -> Result<Value, Refused>;

@@ -44,6 +44,8 @@ pub enum Want {
     },
     /// Observe and report, change nothing (target `this`).
     Hold,
+    /// Handed over to another node, until that one is gone.
+    Failover,
 }
 
 /// An operator's intent.
@@ -68,7 +70,7 @@ pub struct Intent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Slot {
-    /// In or out of service: drain, disable.
+    /// In or out of service: drain, disable, failover.
     Service,
     /// The weight.
     Weight,
@@ -80,7 +82,7 @@ impl Want {
     /// What it decides.
     pub fn slot(&self) -> Slot {
         match self {
-            Want::Drain | Want::Disable => Slot::Service,
+            Want::Drain | Want::Disable | Want::Failover => Slot::Service,
             Want::Weight { .. } => Slot::Weight,
             Want::Hold => Slot::Hold,
         }
@@ -94,6 +96,7 @@ impl std::fmt::Display for Want {
             Want::Disable => f.write_str("disable"),
             Want::Weight { weight } => write!(f, "weight {weight}"),
             Want::Hold => f.write_str("hold"),
+            Want::Failover => f.write_str("failover"),
         }
     }
 }
@@ -131,12 +134,13 @@ mod tests {
     proptest! {
         /// An intent survives its JSON form, whatever it wants.
         #[test]
-        fn json_round_trip(weight in any::<u16>(), kind in 0..4, until in proptest::option::of(1001_i64..9000)) {
+        fn json_round_trip(weight in any::<u16>(), kind in 0..5, until in proptest::option::of(1001_i64..9000)) {
             let want = match kind {
                 0 => Want::Drain,
                 1 => Want::Disable,
                 2 => Want::Weight { weight },
-                _ => Want::Hold,
+                3 => Want::Hold,
+                _ => Want::Failover,
             };
             let before = intent("web/10.0.0.11:80", want, until);
             let text = serde_json::to_string(&before).unwrap();

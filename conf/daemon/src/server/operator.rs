@@ -50,6 +50,7 @@ pub(crate) enum WishedWant {
     Disable,
     Weight,
     Hold,
+    Failover,
 }
 
 /// What a caller takes back.
@@ -269,6 +270,10 @@ impl Operator {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.changed.notified() => continue,
+                fulfilled = self.control.fulfilled() => {
+                    self.end(&fulfilled).await;
+                    continue;
+                }
             }
             let _turn = self.turn.lock().await;
             let mut next = self.snapshot();
@@ -290,6 +295,42 @@ impl Operator {
                     json!({ "target": intent.target, "want": intent.want.to_string() }),
                 );
             }
+        }
+    }
+
+    /// Ends what has served its purpose.
+    async fn end(&self, fulfilled: &[(Target, Slot, String)]) {
+        let _turn = self.turn.lock().await;
+        let mut next = self.snapshot();
+        let mut ended = Vec::new();
+        for (target, slot, reason) in fulfilled {
+            let Some(intent) = next.entry(target, *slot).and_then(Entry::intent).cloned() else {
+                continue;
+            };
+            next.take(Entry {
+                target: target.clone(),
+                slot: *slot,
+                stamp: next.next_stamp(&self.node),
+                standing: Standing::Ended {
+                    at: clock::wall(),
+                    who: reason.clone(),
+                },
+            });
+            ended.push((intent, reason));
+        }
+        if let Err(refused) = self.put(next.clone()).await {
+            // The end holds all the same; the purpose is served again after a restart.
+            tracing::warn!(
+                reason = refused.reason,
+                "the end of an intent could not be stored"
+            );
+            self.tell(next).await;
+        }
+        for (intent, reason) in ended {
+            self.events.emit(
+                "intent.ended",
+                json!({ "target": intent.target, "want": intent.want.to_string(), "reason": reason }),
+            );
         }
     }
 
@@ -348,6 +389,7 @@ fn intent(wish: Wish, who: String, now: Timestamp) -> Result<Intent, Refused> {
         (WishedWant::Drain, None) => Want::Drain,
         (WishedWant::Disable, None) => Want::Disable,
         (WishedWant::Hold, None) => Want::Hold,
+        (WishedWant::Failover, None) => Want::Failover,
         (WishedWant::Weight, Some(weight)) => Want::Weight { weight },
         (WishedWant::Weight, None) => {
             return Err(usage(
@@ -391,7 +433,7 @@ fn nothing_to_withdraw(intents: &Intents, withdrawal: &Withdrawal) -> String {
         others.join(", ")
     };
     let what = match withdrawal.slot {
-        Slot::Service => "drained or disabled",
+        Slot::Service => "drained, disabled or handed over",
         Slot::Weight => "given a weight",
         Slot::Hold => "held",
     };
