@@ -76,6 +76,14 @@ impl Daemon for Vrrpd {
     fn render_status(data: &Value, out: &mut String) {
         status::render(data, out);
     }
+
+    fn render_down(data: &Value, out: &mut String) {
+        status::render_down(data, out);
+    }
+
+    fn render_why(answer: &Value) -> Option<String> {
+        status::render_why(answer)
+    }
 }
 
 /// Hands the VIP over and waits until another director has it. If none takes it, the daemon ends the handover by itself.

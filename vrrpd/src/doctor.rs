@@ -5,10 +5,12 @@ use std::fmt;
 use std::fs;
 
 use net::{Link, Net, sysctl};
+use rustix::thread::CapabilitySet;
 use serde::Serialize;
 
 use crate::packet::GROUP;
 use crate::plan::Share;
+use crate::rights;
 
 /// Something that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -147,35 +149,32 @@ fn membership(name: &str) -> Finding {
 
 /// The rights that `run` needs, looked for in this process.
 fn capabilities() -> Vec<Finding> {
-    const NET_ADMIN: u32 = 12;
-    const NET_RAW: u32 = 13;
-    const SYS_NICE: u32 = 23;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
-        .unwrap_or(0);
-    [
+    let needed = [
         (
-            NET_ADMIN,
+            CapabilitySet::NET_ADMIN,
             "CAP_NET_ADMIN",
             "addresses cannot be changed",
-            true,
         ),
-        (NET_RAW, "CAP_NET_RAW", "no raw socket", true),
+        (CapabilitySet::NET_RAW, "CAP_NET_RAW", "no raw socket"),
+    ];
+    let needed = needed.into_iter().map(|(capability, name, missing)| {
+        let has = rights::has(capability);
+        finding(!has, name, if has { "there" } else { missing })
+    });
+    let wished = [
         (
-            SYS_NICE,
-            "CAP_SYS_NICE",
-            "no real-time scheduling unless the unit sets it",
-            false,
+            rights::may_be_realtime(),
+            "real-time scheduling",
+            "not allowed: CPUSchedulingPolicy=rr in the unit, CAP_SYS_NICE or RLIMIT_RTPRIO gives it; without it adverts may be late under load",
         ),
-    ]
-    .into_iter()
-    .map(|(bit, name, missing, needed)| {
-        let has = effective & (1 << bit) != 0;
-        let found = if has { "there" } else { missing };
-        finding(!has && needed, name, found)
-    })
-    .collect()
+        (
+            rights::may_lock_memory(),
+            "locked memory",
+            "not allowed: LimitMEMLOCK=infinity in the unit or CAP_IPC_LOCK gives it; without it adverts may be late where memory is short",
+        ),
+    ];
+    let wished = wished
+        .into_iter()
+        .map(|(may, name, missing)| finding(false, name, if may { "allowed" } else { missing }));
+    needed.chain(wished).collect()
 }

@@ -9,6 +9,7 @@
 //! wait for it, they go out after every 64 packets.
 
 mod agenda;
+pub(crate) mod faults;
 mod instance;
 pub(crate) mod lateness;
 mod ports;
@@ -26,8 +27,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::mailbox::{Inbox, Interface, Mailbox, Outbox, Report, Snapshot, Work};
 use crate::packet;
 use crate::plan::{Key, Wanted, restarts};
+use crate::rights::{self, Rights};
 use crate::socket::ArpSocket;
-use crate::sys;
 use agenda::{Agenda, Number};
 use instance::Instance;
 use ports::{PortId, Ports};
@@ -47,7 +48,7 @@ pub(crate) struct Driver {
     numbers: BTreeMap<Key, Number>,
     next: u64,
     agenda: Agenda,
-    realtime: Result<u8, String>,
+    rights: Rights,
     lag: Duration,
     work: Work,
 }
@@ -90,7 +91,7 @@ impl Driver {
             numbers: BTreeMap::new(),
             next: 0,
             agenda: Agenda::default(),
-            realtime: Ok(0),
+            rights: Rights::default(),
             lag: Duration::ZERO,
             work: Work::default(),
         })
@@ -98,14 +99,10 @@ impl Driver {
 
     /// The thread's whole life: until it is told to stop. `realtime`: the SCHED_RR priority, 0 for none.
     pub(crate) fn run(mut self, realtime: u8) {
-        if realtime > 0 {
-            self.realtime = sys::set_realtime(realtime)
-                .map(|()| realtime)
-                .map_err(|error| error.to_string());
-            if let Err(reason) = &self.realtime {
-                let reason = reason.clone();
-                self.shared.report(Report::NotRealtime { reason });
-            }
+        self.rights = rights::ask(realtime);
+        if let Err(reason) = &self.rights.realtime {
+            let reason = reason.clone();
+            self.shared.report(Report::NotRealtime { reason });
         }
         loop {
             let mut woken = self.wait();
@@ -325,7 +322,7 @@ impl Driver {
                 .map(|instance| (instance.key().clone(), instance.view()))
                 .collect(),
             reports_lost: self.shared.reports_lost,
-            realtime: self.realtime.clone(),
+            rights: self.rights.clone(),
             lag: self.lag,
             work: self.work,
         }

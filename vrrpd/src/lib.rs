@@ -22,6 +22,7 @@ mod metrics;
 mod netlink;
 pub mod packet;
 pub mod plan;
+mod rights;
 pub mod router;
 mod run;
 mod socket;

@@ -16,10 +16,12 @@ use net::Mac;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{mpsc, watch};
 
+use crate::driver::faults::Faults;
 use crate::driver::lateness::Lateness;
 use crate::event::{Standing, StateName, Why};
 use crate::packet::{ChecksumForm, PacketError};
 use crate::plan::{Held, Key, Wanted};
+use crate::rights::Rights;
 use crate::router::{Addresses, Counters, Peer};
 
 /// An interface as the kernel has it now.
@@ -166,7 +168,7 @@ pub(crate) struct Outbox {
 pub(crate) struct Snapshot {
     pub(crate) routers: BTreeMap<Key, RouterView>,
     pub(crate) reports_lost: u64,
-    pub(crate) realtime: Result<u8, String>,
+    pub(crate) rights: Rights,
     /// The longest time between a timer's deadline and its handling since the metrics were read.
     pub(crate) lag: Duration,
     pub(crate) work: Work,
@@ -200,6 +202,7 @@ pub(crate) struct RouterView {
     pub(crate) peers: BTreeMap<IpAddr, Peer>,
     pub(crate) counters: Counters,
     pub(crate) packet_errors: BTreeMap<PacketError, u64>,
+    pub(crate) faults: Faults,
     pub(crate) send_errors: u64,
     pub(crate) socket_trouble: Option<String>,
     pub(crate) checksums_received: BTreeMap<ChecksumForm, u64>,

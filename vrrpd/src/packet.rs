@@ -70,6 +70,12 @@ pub fn vrid(packet: &[u8]) -> Option<u8> {
     packet.get(header.checked_add(1)?).copied()
 }
 
+/// The sender of a packet that begins with its IPv4 header, before anything is checked: who is to blame for it.
+pub fn source(packet: &[u8]) -> Option<IpAddr> {
+    let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
+    Some(IpAddr::from(source))
+}
+
 /// Why a packet was dropped; each has its counter. In the order of the checks.
 #[derive(
     Debug,

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use conf::Moment;
-use daemon::{Context, Events, clock};
+use daemon::{Context, Control, Events, clock};
 use net::{Net, Watch};
 use probe::{Change, Prober};
 use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::control::VrrpControl;
@@ -25,6 +26,7 @@ use crate::driver::Driver;
 use crate::mailbox::{Desired, Mailbox, Outbox, Report};
 use crate::metrics::Routers;
 use crate::netlink::{self, Kernel, Wires};
+use crate::status;
 use crate::verdicts::{self, Heard};
 
 /// Log lines that the protocol thread may be ahead of the log.
@@ -55,6 +57,8 @@ pub(crate) fn run(context: Context) -> anyhow::Result<()> {
 }
 
 async fn serve(context: Context) -> anyhow::Result<()> {
+    // First of all: until it is taken, the signal ends the process.
+    let usr1 = signal(SignalKind::user_defined1()).context("cannot listen to SIGUSR1")?;
     let platform = context.loaded.platform.clone();
     let realtime = platform.vrrpd.realtime_priority;
     let mailbox = Arc::new(Mailbox::new().context("cannot make the event descriptor")?);
@@ -125,6 +129,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         changed,
         moved,
     });
+    tokio::spawn(tell_on_signal(control.clone(), usr1));
     let mut netlink_ended = false;
     let (served, result) = match context.serve(control).await {
         Err(error) => (None, Err(error)),
@@ -221,6 +226,17 @@ async fn attend(
         match found {
             Some(found) => desk.handle_found(found, now),
             None => desk.judge(now),
+        }
+    }
+}
+
+/// SIGUSR1 writes the status into the log, as operators of keepalived expect it.
+async fn tell_on_signal(control: Arc<VrrpControl>, mut signal: Signal) {
+    while signal.recv().await.is_some() {
+        let mut text = String::new();
+        status::render(&control.status().await, &mut text);
+        for line in text.lines() {
+            tracing::info!(status = line, "SIGUSR1");
         }
     }
 }

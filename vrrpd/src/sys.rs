@@ -1,4 +1,5 @@
-//! SHELL: the system calls that no crate of ours wraps: time stamps of received packets, frames on packet sockets, scheduling.
+//! SHELL: the system calls that no crate of ours wraps: time stamps of received packets, frames on packet sockets, scheduling,
+//! memory.
 
 #![expect(
     unsafe_code,
@@ -105,6 +106,14 @@ pub(crate) fn set_realtime(priority: u8) -> io::Result<()> {
             &raw const parameter,
         )
     };
+    check(result as isize).map(|_| ())
+}
+
+/// Keeps every page that this process touches in memory (mlockall, on fault: what it never touches takes none).
+pub(crate) fn lock_memory() -> io::Result<()> {
+    // SAFETY: takes flags and no pointers.
+    let result =
+        unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
     check(result as isize).map(|_| ())
 }
 

@@ -503,6 +503,19 @@ fn a_failover_does_not_bounce_back_until_the_other_one_is_gone() {
         until("lb2 is back", || router(folder, "lb2")["state"] == "backup");
         assert!(alone("va", "vb"), "the handover is over");
 
+        let output = ask(folder, "lb1", &["why", "web"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            text.contains("web: id 51 on va") && text.contains("250 = 250 in the file"),
+            "{text}"
+        );
+        let output = ask(folder, "lb1", &["status", "--down"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            text.contains("nothing is wrong with 1 virtual router: 1 master"),
+            "{text}"
+        );
+
         second.stop();
         let output = ask(folder, "lb1", &["failover", "web"]);
         assert_eq!(code(&output), 1, "nobody is there to take it: {output:?}");

@@ -244,7 +244,7 @@ table! {
     Vrrpd {
         required {}
         optional {
-            /// SCHED_RR priority of the protocol thread, 0 for none. Default 50.
+            /// SCHED_RR priority of the protocol thread; its memory is locked too. 0: neither. What the rights do not allow is told. Default 50.
             realtime_priority: WholeNumber<0, 99>,
             /// Whether hook programs may run. Default false.
             allow_hooks: bool,

@@ -1,11 +1,13 @@
 //! SHELL: one virtual router: packets in, actions carried out. Its socket is one of `ports`.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Moment;
 use conf::platform::Checksum;
+use daemon::clock;
 
 use crate::arp;
 use crate::event::{Action, Input, Link, Standing};
@@ -17,6 +19,7 @@ use crate::socket::ArpSocket;
 
 use super::Shared;
 use super::agenda::Number;
+use super::faults::{self, Faults};
 use super::lateness::Lateness;
 use super::ports::{PortId, Spec};
 
@@ -43,6 +46,7 @@ pub(crate) struct Instance {
     send_errors: u64,
     announcer_errors: u64,
     lateness: Lateness,
+    faults: Faults,
 }
 
 impl Instance {
@@ -73,6 +77,7 @@ impl Instance {
             send_errors: 0,
             announcer_errors: 0,
             lateness: Lateness::default(),
+            faults: Faults::new(),
         }
     }
 
@@ -228,14 +233,21 @@ impl Instance {
                 {
                     self.router.handle_timeout(now);
                 }
+                let source = received.source;
                 let input = Input::Advert {
-                    source: received.source,
+                    source,
                     advert: received.advert,
                     arrived,
                 };
+                let before = self.router.counters();
                 self.router.handle(input, now);
+                let after = self.router.counters();
+                faults::note_counted(&mut self.faults, &before, &after, source, now);
             }
             Err(error) => {
+                let (kind, text) = (error.label(), error.to_string());
+                let source = packet::source(datagram);
+                faults::note(&mut self.faults, kind, text, source, now);
                 let entry = self.errors.entry(error).or_insert((0, Moment::ZERO));
                 entry.0 += 1;
                 if entry.0 == 1 || now.since(entry.1) >= BAD_PACKET_EVERY {
@@ -292,8 +304,10 @@ impl Instance {
         };
         let advert = self.router.advert(priority);
         let bytes = packet::encode(&advert, source, GROUP, self.form());
-        if port.socket.send(&bytes).is_err() {
+        if let Err(error) = port.socket.send(&bytes) {
             self.send_errors += 1;
+            let now = clock::now();
+            faults::note(&mut self.faults, "send", chain(&error), None, now);
         }
     }
 
@@ -316,11 +330,15 @@ impl Instance {
                 continue;
             };
             let frame = arp::announcement(mac.0, *to);
-            let sent = shared
-                .arp
-                .as_ref()
-                .is_some_and(|socket| socket.send(index, &frame).is_ok());
-            self.announcer_errors += u64::from(!sent);
+            let sent = match &shared.arp {
+                Some(socket) => socket.send(index, &frame),
+                None => Err(io::Error::other("no packet socket")),
+            };
+            if let Err(error) = sent {
+                self.announcer_errors += 1;
+                let text = format!("failed to announce {address}: {error}");
+                faults::note(&mut self.faults, "announce", text, None, clock::now());
+            }
         }
     }
 
@@ -385,6 +403,7 @@ impl Instance {
             checksums_received: self.heard.clone(),
             checksum_sent: self.form(),
             lateness: self.lateness,
+            faults: self.faults.clone(),
         }
     }
 }
