@@ -61,8 +61,33 @@ pub struct Daemon {
     pub state_dir: PathBuf,
     /// Its standard output and error.
     pub log: PathBuf,
+    /// What the process may do.
+    confined: Confined,
     child: Option<Child>,
 }
+
+/// What a daemon's process may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Confined {
+    /// All that root may.
+    No,
+    /// An unprivileged user with the capabilities NET_ADMIN and NET_RAW, neither real-time scheduling nor much locked memory.
+    Yes,
+}
+
+/// Becomes an unprivileged user (`nobody`) that has two capabilities and the limits of a plain service.
+const CONFINED: [&str; 10] = [
+    "prlimit",
+    "--rtprio=0:0",
+    "--memlock=8388608:8388608",
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--inh-caps=-all,+net_admin,+net_raw",
+    "--ambient-caps=-all,+net_admin,+net_raw",
+    "--bounding-set=-all,+net_admin,+net_raw",
+];
 
 impl Daemon {
     /// Starts one and waits until it is ready. `base` is the folder of the node: `base/run/<daemon>`, `base/state/<daemon>`, logs.
@@ -72,23 +97,61 @@ impl Daemon {
         daemon
     }
 
+    /// Starts one as an unprivileged user with the capabilities NET_ADMIN and NET_RAW only. The way to `base` must be open to everybody.
+    pub fn start_confined(node: &Arc<Node>, kind: Kind, config: &Path, base: &Path) -> Daemon {
+        let mut daemon = Daemon::at(node, kind, config, base);
+        daemon.confined = Confined::Yes;
+        for folder in [&daemon.run_dir, &daemon.state_dir] {
+            std::os::unix::fs::chown(folder, Some(65534), Some(65534))
+                .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        }
+        daemon.spawn();
+        daemon.wait_ready();
+        daemon
+    }
+
     /// Starts one that need not become ready: a director on a kernel without IPVS never is.
     pub fn launch(node: &Arc<Node>, kind: Kind, config: &Path, base: &Path) -> Daemon {
-        let mut daemon = Daemon {
+        let mut daemon = Daemon::at(node, kind, config, base);
+        daemon.spawn();
+        daemon
+    }
+
+    fn at(node: &Arc<Node>, kind: Kind, config: &Path, base: &Path) -> Daemon {
+        let daemon = Daemon {
             kind,
             node: Arc::clone(node),
             config: config.to_owned(),
             run_dir: base.join("run").join(kind.name()),
             state_dir: base.join("state").join(kind.name()),
             log: base.join(format!("{}.log", kind.name())),
+            confined: Confined::No,
             child: None,
         };
         for folder in [&daemon.run_dir, &daemon.state_dir] {
             std::fs::create_dir_all(folder)
                 .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         }
-        daemon.spawn();
         daemon
+    }
+
+    /// The binary, with the rights that the process shall have.
+    fn program(&self) -> Command {
+        let path = bin_dir().join(self.kind.binary());
+        match self.confined {
+            Confined::No => Command::new(path),
+            Confined::Yes => {
+                // The folder of the build may lie where only root comes.
+                let copy = self.state_dir.with_extension("bin");
+                if !copy.exists() {
+                    std::fs::copy(&path, &copy)
+                        .unwrap_or_else(|error| panic!("{}: {error}", copy.display()));
+                }
+                let mut command = Command::new(CONFINED[0]);
+                command.args(&CONFINED[1..]).arg(copy);
+                command
+            }
+        }
     }
 
     /// Starts the process; it must not run.
@@ -105,7 +168,7 @@ impl Daemon {
             .append(true)
             .open(&self.log)
             .expect("the log can be written");
-        let mut command = Command::new(path);
+        let mut command = self.program();
         if self.kind == Kind::RealServer {
             command.arg("real-server");
         }
@@ -211,7 +274,7 @@ impl Daemon {
 
     /// Runs one of its subcommands, with the same file and folders.
     pub fn command(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(bin_dir().join(self.kind.binary()));
+        let mut command = self.program();
         command
             .args(words)
             .args(self.arguments())

@@ -12,7 +12,7 @@
 //! Everything made is removed by Drop, also after a panic; what a killed run left behind is removed at the next start. Needs root (in
 //! User-mode Linux everybody has it). Driven by the scenarios in `tests/tests`, by the demo and by the benchmarks.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod bench;
 pub mod capture;
@@ -27,8 +27,10 @@ pub mod nft;
 pub mod opening;
 pub mod origin;
 pub mod routers;
+pub mod sys;
 pub mod topology;
 pub mod wait;
+pub mod witness;
 
 pub use capture::Capture;
 pub use client::{Cause, Load, LoadPlan, Report};

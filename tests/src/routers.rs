@@ -1,11 +1,12 @@
 //! Two directors with many virtual routers on one interface: what a site with hundreds of addresses asks of `vrrpd`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::daemon::{Daemon, Kind};
-use crate::netns::Lab;
+use crate::netns::{Lab, Node};
 use crate::topology::DIRECTORS;
 use crate::wait;
 
@@ -37,19 +38,33 @@ impl Pair {
         }
     }
 
-    /// Writes a platform file and returns its path.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
+    /// Writes the platform file of a director and returns its path.
+    pub fn write(&self, director: usize, text: &str) -> PathBuf {
+        let path = self
+            .folder
+            .path()
+            .join(format!("{}.toml", DIRECTORS[director]));
         std::fs::write(&path, text).expect("the file can be written");
         path
     }
 
-    /// Starts both with the same file and waits until the first one holds everything, the other nothing.
+    /// Starts both, each with a file of its own that says `text`, and waits until the first one holds everything, the other nothing.
     pub fn start(&mut self, text: &str) {
-        let config = self.write("platform.toml", text);
-        for director in DIRECTORS {
+        self.start_by(text, Daemon::start);
+    }
+
+    /// The same as an unprivileged user with the capabilities NET_ADMIN and NET_RAW.
+    pub fn start_confined(&mut self, text: &str) {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.folder.path(), open).expect("the folder is ours");
+        self.start_by(text, Daemon::start_confined);
+    }
+
+    fn start_by(&mut self, text: &str, start: fn(&Arc<Node>, Kind, &Path, &Path) -> Daemon) {
+        for (number, director) in DIRECTORS.into_iter().enumerate() {
+            let config = self.write(number, text);
             let base = self.folder.path().join(director);
-            let daemon = Daemon::start(self.lab.node(director), Kind::Vrrpd, &config, &base);
+            let daemon = start(self.lab.node(director), Kind::Vrrpd, &config, &base);
             self.daemons.push(daemon);
         }
         let routers = text.matches("[vip.").count();
@@ -58,6 +73,18 @@ impl Pair {
             Duration::from_secs(60),
             || self.in_state(0, "master") == routers && self.in_state(1, "backup") == routers,
         );
+    }
+
+    /// The node of a director.
+    pub fn node(&self, director: usize) -> &Arc<Node> {
+        self.lab.node(DIRECTORS[director])
+    }
+
+    /// Changes of state of all virtual routers of both directors.
+    pub fn transitions(&self) -> f64 {
+        let all = self.daemons.iter();
+        all.map(|daemon| daemon.metric("vrrp_transitions_total", ""))
+            .sum()
     }
 
     /// How many virtual routers of a director are in `state`.
