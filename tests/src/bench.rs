@@ -6,6 +6,7 @@
 //!        proxy  starts a subject with a configuration of its own     usage   reads /proc of its processes
 //!        load   keep-alive clients, a fixed number of requests       origin  the application server
 //!        series, report  medians, spread, ratios; table or JSON
+//! cli ── vrrpd_scale  255 virtual routers of both families, with a bound; namespaces of this kernel
 //! cli ── director  the layer-4 control plane: figures with bounds, in a kernel that has IPVS
 //! ```
 //!
@@ -24,3 +25,4 @@ pub mod report;
 pub mod rounds;
 pub mod series;
 pub mod usage;
+pub mod vrrpd_scale;

@@ -26,7 +26,11 @@ impl Pair {
         let mut lab = Lab::new(&["front"]);
         for (director, last) in DIRECTORS.into_iter().zip(5..) {
             lab.add(director);
-            lab.plug(director, "eth0", "front", &[format!("10.0.0.{last}/24")]);
+            let addresses = [
+                format!("10.0.0.{last}/24"),
+                format!("fd00:77::1:{last}/64 nodad"),
+            ];
+            lab.plug(director, "eth0", "front", &addresses);
         }
         Pair {
             daemons: Vec::new(),
@@ -67,7 +71,8 @@ impl Pair {
             let daemon = start(self.lab.node(director), Kind::Vrrpd, &config, &base);
             self.daemons.push(daemon);
         }
-        let routers = text.matches("[vip.").count();
+        let routers = self.routers(0);
+        assert!(routers > 0, "the file names virtual routers");
         wait::until(
             "the first director holds every address, alone",
             Duration::from_secs(60),
@@ -87,6 +92,14 @@ impl Pair {
             .sum()
     }
 
+    /// How many virtual routers a director runs.
+    pub fn routers(&self, director: usize) -> usize {
+        let status = self.daemons[director].status();
+        status["virtual_routers"]
+            .as_object()
+            .map_or(0, |routers| routers.len())
+    }
+
     /// How many virtual routers of a director are in `state`.
     pub fn in_state(&self, director: usize, state: &str) -> usize {
         let status = self.daemons[director].status();
@@ -104,25 +117,38 @@ impl Default for Pair {
     }
 }
 
-/// A platform with `routers` VIPs of one IPv4 address each, at most 255, on one network of two directors.
-pub fn platform(routers: u8, advert_interval: &str) -> String {
+/// The address families of a platform's VIPs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4.
+    Four,
+    /// IPv4 and IPv6: two virtual routers with one id.
+    Both,
+}
+
+/// A platform with `routers` VIPs, each with an id of its own and one address of each family, on one network of two directors.
+pub fn platform(routers: u8, advert_interval: &str, families: Families) -> String {
     let mut text = String::from(
         r#"schema = 1
 name = "lab-routers"
 [network.front]
-cidr = ["10.0.0.0/24", "10.77.0.0/24"]
+cidr = ["10.0.0.0/24", "10.77.0.0/24", "fd00:77::/64"]
 [node.lb1.on]
-front = { interface = "eth0", addresses = ["10.0.0.5"] }
+front = { interface = "eth0", addresses = ["10.0.0.5", "fd00:77::1:5"] }
 [node.lb2.on]
-front = { interface = "eth0", addresses = ["10.0.0.6"] }
+front = { interface = "eth0", addresses = ["10.0.0.6", "fd00:77::1:6"] }
 "#,
     );
     for id in 1..=routers {
+        let six = match families {
+            Families::Four => String::new(),
+            Families::Both => format!(", \"fd00:77::{id:x}/128\""),
+        };
         let _ = write!(
             text,
             r#"[vip.v{id}]
 network = "front"
-addresses = ["10.77.0.{id}/32"]
+addresses = ["10.77.0.{id}/32"{six}]
 directors = ["lb1", "lb2"]
 vrrp = {{ id = {id}, advert_interval = "{advert_interval}" }}
 "#

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::netns::Node;
-use tests::routers::{Pair, platform};
+use tests::routers::{Families, Pair, platform};
 use tests::wait;
 use tests::witness::{self, Witness};
 
@@ -93,7 +93,7 @@ fn longest_gap(witness: &Witness, from: Duration, vrid: u8) -> Duration {
 #[test]
 fn twenty_reloads_delay_no_advert_and_delete_no_address() {
     let mut pair = Pair::new();
-    let base = platform(3, "100ms");
+    let base = platform(3, "100ms", Families::Four);
     pair.start(&base);
     let witness = Witness::start(pair.node(1));
     let deletions = Deletions::watch(pair.node(0));
@@ -153,7 +153,7 @@ vrrp = { id = 200, advert_interval = "100ms" }
 #[test]
 fn an_invalid_file_changes_nothing_and_says_where_it_is_wrong() {
     let mut pair = Pair::new();
-    let base = platform(2, "100ms");
+    let base = platform(2, "100ms", Families::Four);
     pair.start(&base);
     let witness = Witness::start(pair.node(1));
     let (from, transitions) = (witness::now(), pair.transitions());
@@ -189,7 +189,7 @@ fn an_invalid_file_changes_nothing_and_says_where_it_is_wrong() {
 #[test]
 fn an_address_that_one_director_has_and_the_other_has_not_moves_nothing() {
     let mut pair = Pair::new();
-    let base = platform(2, "100ms");
+    let base = platform(2, "100ms", Families::Four);
     pair.start(&base);
     let witness = Witness::start(pair.node(1));
     let deletions = Deletions::watch(pair.node(0));

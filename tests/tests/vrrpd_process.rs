@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tests::routers::{Pair, platform};
+use tests::routers::{Families, Pair, platform};
 use tests::wait;
 use tests::witness::{self, Witness};
 
@@ -13,7 +13,7 @@ const ADDRESS: &str = "10.77.0.1";
 #[test]
 fn it_works_without_root_with_two_capabilities() {
     let mut pair = Pair::new();
-    pair.start_confined(&platform(1, "100ms"));
+    pair.start_confined(&platform(1, "100ms", Families::Four));
     let pid = pair.daemons[0].pid().expect("it runs");
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
     // NET_ADMIN is bit 12, NET_RAW bit 13.
@@ -47,7 +47,7 @@ fn it_works_without_root_with_two_capabilities() {
     wait::until("the first one has it back", Duration::from_secs(5), || {
         pair.node(0).has_address("eth0", ADDRESS) && !pair.node(1).has_address("eth0", ADDRESS)
     });
-    pair.write(0, &platform(2, "100ms"));
+    pair.write(0, &platform(2, "100ms", Families::Four));
     let output = pair.daemons[0].command(&["reload"]);
     assert!(output.status.success(), "{output:?}");
     wait::until("the new one too", Duration::from_secs(5), || {
@@ -60,7 +60,7 @@ fn it_works_without_root_with_two_capabilities() {
 #[test]
 fn sigusr1_writes_the_status_into_the_log() {
     let mut pair = Pair::new();
-    pair.start(&platform(1, "100ms"));
+    pair.start(&platform(1, "100ms", Families::Four));
     pair.daemons[0].signal(Signal::USR1);
     wait::until("the status is in the log", Duration::from_secs(5), || {
         let log = pair.daemons[0].log_text();
@@ -72,7 +72,7 @@ fn sigusr1_writes_the_status_into_the_log() {
 #[test]
 fn a_master_that_was_stopped_is_backup_before_it_sends() {
     let mut pair = Pair::new();
-    pair.start(&platform(1, "100ms"));
+    pair.start(&platform(1, "100ms", Families::Four));
     let witness = Witness::start(pair.node(1));
     let first: IpAddr = [10, 0, 0, 5].into();
     pair.daemons[0].signal(Signal::STOP);

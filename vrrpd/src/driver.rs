@@ -28,6 +28,7 @@ use crate::mailbox::{Inbox, Interface, Mailbox, Outbox, Report, Snapshot, Work};
 use crate::packet;
 use crate::plan::{Key, Wanted, restarts};
 use crate::rights::{self, Rights};
+use crate::router::EARLIEST;
 use crate::socket::ArpSocket;
 use agenda::{Agenda, Number};
 use instance::Instance;
@@ -189,13 +190,14 @@ impl Driver {
 
     /// Lets due timers fire, except where unread packets may refute them: there it is the next turn's, which does not wait.
     fn fire(&mut self) {
-        for (deadline, number) in self.agenda.due(clock::now()) {
+        for (deadline, number) in self.agenda.due(clock::now() + EARLIEST) {
             let port = self.instances.get(&number).and_then(Instance::hears);
             let port = port.and_then(|port| self.shared.ports.get(port));
             if port.is_some_and(|port| port.read_until < deadline) {
                 continue;
             }
             let now = clock::now();
+            // Zero for an advert that goes out a little early, with those of others.
             self.lag = self.lag.max(now.since(deadline));
             self.touch(number, |instance, shared| {
                 instance.handle_timeout(now, shared);

@@ -26,6 +26,10 @@ use timers::{active_down_interval, peers_down_interval, skew_time};
 
 /// The priority of the node that owns the addresses: nothing lowers it.
 pub const OWNER: u8 = 255;
+/// Places within an interval at which the adverts of many routers go out: a wake for each advert would cost twice what small groups cost.
+pub const PHASES: u8 = 32;
+/// The most that an advert goes out before it is due.
+pub const EARLIEST: Duration = Duration::from_millis(2);
 /// How long a node leaves the VIP to others after its own interface refused the addresses.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
@@ -127,6 +131,8 @@ pub struct Router {
     lower: Option<(Moment, IpAddr, u8)>,
     /// Backup, but the addresses are still here until a peer is heard: after a crash, after oversleeping, or while yielding.
     lingering: bool,
+    /// What of its interval a new master's second advert comes earlier, in parts of [`PHASES`].
+    phase: u8,
     advertise_at: Moment,
     advertised: Moment,
     replied: Moment,
@@ -155,6 +161,7 @@ impl Router {
             down: Down::Heard(now),
             lower: None,
             lingering: false,
+            phase: 0,
             advertise_at: Moment::NEVER,
             advertised: now,
             replied: Moment::ZERO,
@@ -165,6 +172,19 @@ impl Router {
             peers: BTreeMap::new(),
             actions: VecDeque::new(),
         }
+    }
+
+    /// Routers that become master together do not send together for ever: `phase` parts of [`PHASES`] go off the interval before
+    /// the second advert. One that comes early does no harm.
+    pub fn spread(mut self, phase: u8) -> Router {
+        self.phase = phase.min(PHASES - 1);
+        self
+    }
+
+    /// How much earlier than due an advert may go out, so that routers that are due at almost the same time share a wake; from then on
+    /// they do. A backup that waits for it sees nothing of a 64th of an interval.
+    pub fn early(&self) -> Duration {
+        (self.config.own_interval() / 64).min(EARLIEST)
     }
 
     /// Takes an input.
@@ -201,7 +221,7 @@ impl Router {
                 }
             }
             State::Master { .. } => {
-                if !self.handle_overslept(now) && self.advertise_at <= now {
+                if !self.handle_overslept(now) && self.advertise_at <= now + self.early() {
                     self.advertise(self.priority(), now);
                 }
             }
@@ -523,6 +543,8 @@ impl Router {
         self.active_interval = self.config.own_interval();
         // The advert comes first, so that the old master has dropped the addresses before we announce them.
         self.advertise(self.priority(), now);
+        self.advertise_at = self.advertise_at
+            - self.config.own_interval() * u32::from(self.phase) / u32::from(PHASES);
         self.hold(true);
     }
 

@@ -14,7 +14,7 @@ use crate::event::{Action, Input, Link, Standing};
 use crate::mailbox::{Acknowledgement, Interface, Report, RouterView, Wish};
 use crate::packet::{self, ChecksumForm, GROUP, PacketError};
 use crate::plan::{Key, Wanted};
-use crate::router::{OWNER, Router, State};
+use crate::router::{OWNER, PHASES, Router, State};
 use crate::socket::ArpSocket;
 
 use super::Shared;
@@ -57,12 +57,14 @@ impl Instance {
         standing: Option<Standing>,
         now: Moment,
     ) -> Instance {
+        // Bits in reverse: whichever ids are in use, all places within the interval are.
+        let phase = wanted.config.vrid.reverse_bits() / (u8::MAX / PHASES + 1);
         let standing = standing.unwrap_or(Standing {
             priority: wanted.priority,
             yields: None,
         });
         Instance {
-            router: Router::new(wanted.config.clone(), standing, now),
+            router: Router::new(wanted.config.clone(), standing, now).spread(phase),
             number,
             key,
             wanted,
@@ -103,13 +105,15 @@ impl Instance {
         if self.retry.is_some_and(|at| at <= now) {
             self.handle_interface(now, shared);
         }
-        if let State::Master { .. } = self.router.state()
-            && let Some((deadline, _)) = self.router.poll_timeout().filter(|(at, _)| *at <= now)
-        {
-            self.lateness.note(now.since(deadline));
-        }
+        let deadline = self.router.poll_timeout().map(|(at, _)| at);
+        let before = self.router.counters().adverts_sent;
         self.router.handle_timeout(now);
         self.act(shared);
+        if let (Some(deadline), State::Master { .. }) = (deadline, self.router.state())
+            && self.router.counters().adverts_sent > before
+        {
+            self.lateness.note(clock::now().since(deadline));
+        }
     }
 
     pub(crate) fn handle_start(&mut self, holding: bool, now: Moment, shared: &mut Shared) {

@@ -4,7 +4,7 @@
 //! one socket's filter passes the ids of all its routers, and who gets a packet is looked up. The sockets lie in one epoll set, so a wake
 //! costs the same with one as with hundreds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
@@ -42,7 +42,7 @@ pub(super) struct Port {
     spec: Spec,
     pub(super) socket: AdvertSocket,
     /// Router ids with their routers; an id may have several.
-    members: Vec<(u8, Number)>,
+    members: BTreeSet<(u8, Number)>,
     /// Everything that arrived until then has been read.
     pub(super) read_until: Moment,
 }
@@ -50,7 +50,8 @@ pub(super) struct Port {
 impl Port {
     /// The `nth` router of an id.
     pub(super) fn member(&self, vrid: u8, nth: usize) -> Option<Number> {
-        let members = self.members.iter().filter(|(id, _)| *id == vrid);
+        let members = self.members.range((vrid, Number(0))..);
+        let members = members.take_while(|(id, _)| *id == vrid);
         members.map(|(_, router)| *router).nth(nth)
     }
 
@@ -88,10 +89,10 @@ impl Ports {
             move |source| SocketError::new("attach the packet filter", &name, source)
         };
         if let Some((id, port)) = self.ports.iter_mut().find(|(_, port)| port.spec == spec) {
-            port.members.push((vrid, router));
+            port.members.insert((vrid, router));
             let filtered = port.filter().map_err(fail(&spec.name));
             if let Err(error) = filtered {
-                port.members.pop();
+                port.members.remove(&(vrid, router));
                 return Err(error);
             }
             return Ok(*id);
@@ -108,7 +109,7 @@ impl Ports {
             Port {
                 spec,
                 socket,
-                members: vec![(vrid, router)],
+                members: BTreeSet::from([(vrid, router)]),
                 read_until: Moment::ZERO,
             },
         );

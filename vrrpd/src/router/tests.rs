@@ -583,6 +583,23 @@ fn a_late_read_of_an_early_packet_counts_from_its_arrival() {
 }
 
 #[test]
+fn masters_of_one_moment_spread_their_adverts() {
+    let mut second = Vec::new();
+    for phase in [0, 1, 16, 31] {
+        let mut router = backup(100, AT_ONCE).spread(phase);
+        let (down, _) = router.poll_timeout().unwrap();
+        router.handle_timeout(down);
+        assert_eq!(router.name(), StateName::Master);
+        let (next, _) = router.poll_timeout().unwrap();
+        router.handle_timeout(next);
+        let (third, _) = router.poll_timeout().unwrap();
+        assert_eq!(third.since(next), Duration::from_millis(100), "only once");
+        second.push(next.since(down).as_micros());
+    }
+    assert_eq!(second, [100_000, 96_875, 50_000, 3_125]);
+}
+
+#[test]
 fn the_startup_delay_keeps_silent() {
     let config = Config {
         startup_delay: Duration::from_secs(2),
