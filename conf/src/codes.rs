@@ -61,6 +61,7 @@ codes! {
     LISTED_TWICE = "E0018": "The same entry stands twice in one list.";
     BAD_INCLUDE = "E0019": "`include` takes paths relative to the file, with `*` only in the last component.";
 
+    UNKNOWN_SECRET = "E0110": "No secret has this name. Secrets are declared as `[secret.NAME]`, with a file.";
     UNKNOWN_NETWORK = "E0101": "No network has this name. Networks are declared as `[network.NAME]`.";
     OUTSIDE_NETWORK = "E0102": "The address does not lie in any range of the network it is said to be in. Either the address or the network's `cidr` is mistyped.";
     UNKNOWN_NODE = "E0103": "No node has this name. Nodes are declared as `[node.NAME.on]`.";
@@ -121,6 +122,10 @@ codes! {
     HEARTBEAT_UNATTACHED = "E0210": "Every director of the VIP must have an interface on the network of the second heartbeat.";
     ROUTER_ID_CLASH = "E0211": "Two virtual routers with one id on one network and family take each other's adverts for their own: both VIPs would flap.";
     VIP_ADDRESS_TWICE = "E0212": "An address is moved by exactly one VIP.";
+    VERSION_2_FAMILY = "E0221": "VRRP version 2 (RFC 3768) knows IPv4 only; IPv6 needs version 3.";
+    VERSION_2_INTERVAL = "E0222": "VRRP version 2 carries the interval in whole seconds, 1 to 255, and drops adverts with another one than its own.";
+    PASSWORD_VERSION = "E0223": "Passwords belong to VRRP version 2; version 3 (RFC 9568) has no authentication of its own.";
+    UNICAST_ALONE = "E0224": "Unicast adverts go to the other directors of the VIP. Where there is none nobody would hear them, and multicast is never used instead.";
     VIP_IS_NODE = "E0213": "A virtual address moves; a node's own address stays. An address that is both ends up on two machines.";
     SERVER_IS_VIP = "E0310": "A real server that is a virtual address sends the packets back to the director that forwarded them.";
     DR_NETWORK = "E0311": "Direct routing only rewrites the destination's MAC address, so directors and real servers must be in one layer-2 network.";
@@ -161,6 +166,7 @@ codes! {
     PRIORITY_ORDER = "W0203": "The order of `directors` and the priorities say different things; the priorities win.";
     WEIGHT_TOO_SMALL = "W0204": "The priority of the preferred director, less the weight, is still not below the next director's, and a backup does not take over at equal priority. With keepalived's usual gap of 20 and a weight of -20 the VIP does not move either.";
     PENALTY_TOO_SMALL = "W0205": "The priority of the preferred director, less the penalty, is still not below the next director's: a director that is not ready would keep the VIP.";
+    CLEAR_PASSWORD = "W0221": "The password of VRRP version 2 is sent in clear text with every advert: it keeps misconfigured routers apart, no attacker. Adverts from outside the network are refused by their TTL anyway.";
     HEARTBEAT_SAME = "W0206": "A second heartbeat path over the first one's network fails together with it.";
     UNUSED_VIP = "W0301": "The VIP moves between directors, but nothing answers on it.";
     SYNC_ON_CLIENTS = "W0302": "Connection synchronisation is plain, unauthenticated multicast; anybody in that network can read and forge it.";

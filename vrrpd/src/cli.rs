@@ -251,7 +251,10 @@ fn own_share(common: &Common) -> anyhow::Result<Share> {
         );
         return Err(Refused::new(Exit::Config, reason).into());
     };
-    Ok(share(platform, node))
+    // What is asked here needs no secret, and must work without.
+    let secrets = platform.secrets.keys();
+    let secrets = secrets.map(|name| (name.clone(), Vec::new())).collect();
+    Ok(share(platform, node, &secrets))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -15,6 +15,7 @@ use crate::mailbox::{Mailbox, Snapshot};
 use crate::netlink::Kernel;
 use crate::plan::{difference, share};
 use crate::run::{SharedDesk, lock};
+use crate::secrets;
 use crate::status;
 
 /// The running daemon as the control sockets see it.
@@ -65,19 +66,23 @@ impl Control for VrrpControl {
     }
 
     async fn plan(&self, new: &Loaded) -> Plan {
+        // A secret that cannot be read is named by the reload that needs it.
+        let secrets = secrets::read(&new.platform, &new.node).unwrap_or_default();
         let desk = lock(&self.desk);
-        difference(desk.share(), &share(&new.platform, &new.node))
+        difference(desk.share(), &share(&new.platform, &new.node, &secrets))
     }
 
     async fn reload(&self, new: Loaded) -> Result<Plan, Refused> {
+        let secrets = secrets::read(&new.platform, &new.node)
+            .map_err(|error| Refused::new(Exit::Refused, error.to_string()))?;
         let plan = {
             let mut desk = lock(&self.desk);
             if desk.is_held() {
                 let reason = "an operator holds this daemon: `vrrpd unhold` or the end of the hold comes first";
                 return Err(Refused::new(Exit::Refused, reason));
             }
-            let plan = difference(desk.share(), &share(&new.platform, &new.node));
-            desk.set_platform(new.platform, new.node, clock::now());
+            let plan = difference(desk.share(), &share(&new.platform, &new.node, &secrets));
+            desk.set_platform(new.platform, new.node, &secrets, clock::now());
             plan
         };
         self.changed.notify_one();

@@ -18,6 +18,7 @@ use crate::gate::{Belief, Gate};
 use crate::handover::Handovers;
 use crate::mailbox::Mailbox;
 use crate::plan::{Key, Share, Wanted, restarts, share};
+use crate::secrets::Secrets;
 use crate::standing::{Facts, Judgement, judge};
 
 /// The desk.
@@ -46,6 +47,7 @@ impl Desk {
     pub(crate) fn new(
         platform: Arc<Platform>,
         node: String,
+        secrets: &Secrets,
         prober: Prober,
         mailbox: Arc<Mailbox>,
         routers: watch::Sender<BTreeMap<Key, Wanted>>,
@@ -69,13 +71,19 @@ impl Desk {
             node: node.clone(),
             platform: platform.clone(),
         };
-        desk.set_platform(platform, node, now);
+        desk.set_platform(platform, node, secrets, now);
         desk
     }
 
     /// Goes over to another platform; what stays the same is not touched.
-    pub(crate) fn set_platform(&mut self, platform: Arc<Platform>, node: String, now: Moment) {
-        let before = std::mem::replace(&mut self.share, share(&platform, &node));
+    pub(crate) fn set_platform(
+        &mut self,
+        platform: Arc<Platform>,
+        node: String,
+        secrets: &Secrets,
+        now: Moment,
+    ) {
+        let before = std::mem::replace(&mut self.share, share(&platform, &node, secrets));
         self.platform = platform;
         self.node = node;
         let routers = &self.share.routers;

@@ -25,11 +25,10 @@ use daemon::clock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::mailbox::{Inbox, Interface, Mailbox, Outbox, Report, Snapshot, Work};
-use crate::packet;
 use crate::plan::{Key, Wanted, restarts};
 use crate::rights::{self, Rights};
 use crate::router::EARLIEST;
-use crate::socket::ArpSocket;
+use crate::socket::FrameSocket;
 use agenda::{Agenda, Number};
 use instance::Instance;
 use ports::{PortId, Ports};
@@ -64,7 +63,7 @@ struct Woken {
 pub(crate) struct Shared {
     outbox: Outbox,
     ports: Ports,
-    arp: Option<ArpSocket>,
+    frames: Option<FrameSocket>,
     interfaces: BTreeMap<String, Interface>,
     reports_lost: u64,
 }
@@ -84,7 +83,7 @@ impl Driver {
             shared: Shared {
                 outbox,
                 ports: Ports::new()?,
-                arp: None,
+                frames: None,
                 interfaces: BTreeMap::new(),
                 reports_lost: 0,
             },
@@ -163,14 +162,18 @@ impl Driver {
                 return;
             };
             // A socket error is the link's: the netlink thread tells about it.
-            let Ok(Some((datagram, stamp))) = port.socket.receive(&mut buffer) else {
+            let Ok(Some(packet)) = port.socket.receive(&mut buffer) else {
                 port.read_until = now;
                 return;
             };
-            let arrived = stamp.map_or(now, |stamp| arrival(stamp, wall, now));
+            let arrived = packet.stamp.map_or(now, |stamp| arrival(stamp, wall, now));
             port.read_until = arrived;
             self.work.packets += 1;
-            let Some(vrid) = packet::vrid(datagram) else {
+            let Some((origin, message)) = packet.content else {
+                continue;
+            };
+            // The second byte of every version; without it the filter lets nothing through.
+            let Some(vrid) = message.get(1).copied() else {
                 continue;
             };
             let mut nth = 0;
@@ -182,7 +185,7 @@ impl Driver {
             {
                 nth += 1;
                 self.touch(number, |instance, shared| {
-                    instance.packet(datagram, arrived, now, shared);
+                    instance.packet(message, origin, arrived, now, shared);
                 });
             }
         }

@@ -1,4 +1,4 @@
-//! VRRP failover of the virtual IP addresses: RFC 9568 (version 3) over IPv4 multicast.
+//! VRRP failover of the virtual IP addresses: RFC 9568 (version 3) over both families, RFC 3768 (version 2) over IPv4.
 //!
 //! The cores decide and are pure: [`packet`] reads and writes adverts, [`router`] is the state machine of one virtual router, [`gate`]
 //! weighs the local director's verdicts, [`standing`] makes a priority of everything known, [`plan`] says what the platform file wants of
@@ -19,12 +19,14 @@ pub mod gate;
 pub mod handover;
 mod mailbox;
 mod metrics;
+mod ndp;
 mod netlink;
 pub mod packet;
 pub mod plan;
 mod rights;
 pub mod router;
 mod run;
+pub mod secrets;
 mod socket;
 pub mod standing;
 mod status;

@@ -30,6 +30,8 @@ pub(crate) struct Interface {
     pub(crate) index: u32,
     pub(crate) up: bool,
     pub(crate) mac: Option<Mac>,
+    /// Whether it forwards IPv6: neighbour advertisements say so.
+    pub(crate) forwards_ipv6: bool,
     /// The node's own addresses there, of each family the preferred one first; never a VIP.
     pub(crate) own: Vec<IpAddr>,
 }

@@ -113,8 +113,11 @@ fn tell(
     routers: &BTreeMap<Key, Wanted>,
     prepared: &mut BTreeMap<String, u32>,
 ) {
-    let interfaces = view.interfaces(routers);
-    for (name, interface) in interfaces.iter().filter(|(_, found)| found.index != 0) {
+    let mut interfaces = view.interfaces(routers);
+    for (name, interface) in interfaces.iter_mut().filter(|(_, found)| found.index != 0) {
+        let forwarding = sysctl::read_number(&sysctl::Key::ipv6(name, "forwarding"));
+        // Without IPv6 there is no such key.
+        interface.forwards_ipv6 = forwarding.is_ok_and(|value| value > 0);
         if prepared.insert(name.clone(), interface.index) != Some(interface.index) {
             promote_secondaries(name);
         }

@@ -1,17 +1,22 @@
 //! CORE: from the platform and this node's name to the virtual routers to run and the addresses they hold, and what a change would do.
 
+mod difference;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Platform;
-use conf::platform::{Checksum, Preempt, Track, Vip, VipAddress};
-use daemon::plan::{Plan, PlanAction, PlanStep};
+use conf::platform::{Checksum, Track, Vip, VipAddress};
 use serde::{Deserialize, Serialize};
 
+use crate::packet::{PASSWORD, Rules, TTL, Version, Way};
 use crate::router::Config;
 use crate::router::announce::Pace;
+use crate::secrets::Secrets;
+
+pub use difference::{difference, restarts};
 
 /// The address family of a virtual router; both families of a VIP are routers of their own (RFC 9568 section 5.2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,6 +80,10 @@ pub struct Wanted {
     pub held: Vec<Held>,
     /// Which checksum is sent.
     pub checksum: Checksum,
+    /// What is taken, and how adverts travel.
+    pub rules: Rules,
+    /// The TTL of adverts that go to peers by unicast.
+    pub ttl: u8,
     /// The priority of the file.
     pub priority: u8,
     /// What "not ready" costs.
@@ -98,32 +107,22 @@ pub struct Share {
     pub realtime_priority: u8,
 }
 
-/// This node's share of the platform.
-pub fn share(platform: &Platform, node: &str) -> Share {
+/// This node's share of the platform, with the contents of its secrets.
+pub fn share(platform: &Platform, node: &str, secrets: &Secrets) -> Share {
     let mut share = Share {
         realtime_priority: platform.vrrpd.realtime_priority,
         ..Share::default()
     };
     for (name, vip) in platform.vips_of_director(node) {
-        let left_out = vip
-            .all_addresses()
-            .filter(|address| address.address.is_ipv6())
-            .count();
-        if left_out > 0 {
-            share.warnings.push(format!(
-                "vip {name}: {left_out} IPv6 addresses are not moved, this version runs VRRP over IPv4 only"
-            ));
-        }
-        match wanted(platform, node, name, vip, Family::Ipv4) {
-            Ok(Some(wanted)) => {
-                let key = Key {
-                    vip: name.clone(),
-                    family: Family::Ipv4,
-                };
-                share.routers.insert(key, wanted);
+        for family in [Family::Ipv4, Family::Ipv6] {
+            match wanted(platform, node, name, vip, family, secrets) {
+                Ok(Some(wanted)) => {
+                    let vip = name.clone();
+                    share.routers.insert(Key { vip, family }, wanted);
+                }
+                Ok(None) => {}
+                Err(reason) => share.warnings.push(format!("vip {name}: {reason}")),
             }
-            Ok(None) => {}
-            Err(reason) => share.warnings.push(format!("vip {name}: {reason}")),
         }
     }
     share
@@ -135,6 +134,7 @@ fn wanted(
     name: &str,
     vip: &Vip,
     family: Family,
+    secrets: &Secrets,
 ) -> Result<Option<Wanted>, String> {
     let of_family = |addresses: &[VipAddress]| -> Vec<IpAddr> {
         let addresses = addresses.iter().map(|address| address.address);
@@ -165,15 +165,31 @@ fn wanted(
         })
         .unwrap_or_default();
     let vrrp = &vip.vrrp;
+    let version = if vrrp.version == 2 {
+        Version::V2
+    } else {
+        Version::V3
+    };
     let centis = vrrp.advert_interval.as_millis() / 10;
+    let interval = match version {
+        Version::V2 => u16::try_from(centis).unwrap_or(u16::MAX),
+        Version::V3 => u16::try_from(centis.clamp(1, 4095)).unwrap_or(4095),
+    };
+    let rules = Rules {
+        version,
+        interval,
+        way: way(platform, node, vip, family),
+        password: password(vip, secrets)?,
+    };
     let gated = platform
         .virtual_services
         .values()
         .any(|service| service.vips.iter().any(|used| used == name));
     Ok(Some(Wanted {
         config: Config {
+            version,
             vrid: vrrp.id.get(),
-            interval: u16::try_from(centis.clamp(1, 4095)).unwrap_or(4095),
+            interval,
             addresses: advertised,
             unadvertised: of_family(&vip.unadvertised),
             preempt: vrrp.preempt,
@@ -189,12 +205,46 @@ fn wanted(
         own,
         held,
         checksum: vrrp.checksum,
+        rules,
+        ttl: vrrp.unicast.map_or(TTL, |unicast| unicast.ttl),
         priority: vip.priority_of(node).map_or(1, conf::unit::Priority::get),
         unready_penalty: vrrp.unready_penalty,
         verdict_hold: vrrp.verdict_hold.as_duration(),
         gated,
         tracks: vrrp.track.clone(),
     }))
+}
+
+/// How adverts travel. The peers of unicast are the other directors, each by its first address of the family on the VIP's network.
+fn way(platform: &Platform, node: &str, vip: &Vip, family: Family) -> Way {
+    let Some(unicast) = vip.vrrp.unicast else {
+        return Way::Multicast;
+    };
+    let others = vip.directors.iter().filter(|other| *other != node);
+    let peers = others
+        .filter_map(|other| platform.attachment(other, &vip.network))
+        .filter_map(|on| on.addresses.iter().find(|own| family.has(**own)))
+        .copied()
+        .collect();
+    Way::Unicast {
+        peers,
+        min_ttl: unicast.min_ttl,
+    }
+}
+
+/// The password of version 2, filled up with zeros.
+fn password(vip: &Vip, secrets: &Secrets) -> Result<Option<[u8; PASSWORD]>, String> {
+    let Some(name) = &vip.vrrp.password else {
+        return Ok(None);
+    };
+    let secret = secrets
+        .get(name)
+        .ok_or_else(|| format!("secret {name} was not read"))?;
+    let mut password = [0; PASSWORD];
+    for (to, from) in password.iter_mut().zip(secret) {
+        *to = *from;
+    }
+    Ok(Some(password))
 }
 
 fn interface(platform: &Platform, node: &str, network: &str) -> Result<String, String> {
@@ -204,285 +254,5 @@ fn interface(platform: &Platform, node: &str, network: &str) -> Result<String, S
         .ok_or_else(|| format!("node {node} names no interface on network {network}"))
 }
 
-/// What changing from one share to another does.
-pub fn difference(old: &Share, new: &Share) -> Plan {
-    let mut plan = Plan::default();
-    let mut step = |action, key: &Key, detail: String, disruptive| {
-        plan.steps.push(PlanStep {
-            action,
-            what: format!("virtual router {key}"),
-            detail,
-            disruptive,
-        });
-    };
-    for (key, wanted) in &new.routers {
-        match old.routers.get(key) {
-            None => {
-                let detail = format!(
-                    "id {} on {}, priority {}",
-                    wanted.config.vrid, wanted.interface, wanted.priority
-                );
-                step(PlanAction::Add, key, detail, false);
-            }
-            Some(before) if before != wanted => {
-                let changes = changes(before, wanted).join(", ");
-                // An address that goes takes its connections with it.
-                let goes = before.held.iter().any(|held| !wanted.held.contains(held));
-                let disruptive = goes || restarts(before, wanted);
-                step(PlanAction::Change, key, changes, disruptive);
-            }
-            Some(_) => {}
-        }
-    }
-    for (key, before) in &old.routers {
-        if !new.routers.contains_key(key) {
-            let detail = format!("id {} on {}", before.config.vrid, before.interface);
-            step(PlanAction::Remove, key, detail, true);
-        }
-    }
-    if old.realtime_priority != new.realtime_priority {
-        plan.steps.push(PlanStep {
-            action: PlanAction::Change,
-            what: "protocol thread".to_owned(),
-            detail: format!(
-                "realtime_priority {} -> {}, from the next start on",
-                old.realtime_priority, new.realtime_priority
-            ),
-            disruptive: false,
-        });
-    }
-    plan.order = order(old, new);
-    plan
-}
-
-/// Whether the router must end and begin anew: its identity on the wire has changed.
-pub fn restarts(before: &Wanted, after: &Wanted) -> bool {
-    before.config.vrid != after.config.vrid || before.interface != after.interface
-}
-
-fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
-    let (a, b) = (&before.config, &after.config);
-    let mut changes = Vec::new();
-    let mut compare = |what: &str, old: String, new: String| {
-        if old != new {
-            changes.push(format!("{what} {old} -> {new}"));
-        }
-    };
-    compare("id", a.vrid.to_string(), b.vrid.to_string());
-    compare(
-        "interface",
-        before.interface.clone(),
-        after.interface.clone(),
-    );
-    compare(
-        "priority",
-        before.priority.to_string(),
-        after.priority.to_string(),
-    );
-    compare(
-        "advert interval",
-        format!("{} ms", u32::from(a.interval) * 10),
-        format!("{} ms", u32::from(b.interval) * 10),
-    );
-    compare("addresses", addresses(&before.held), addresses(&after.held));
-    compare("preempt", preempt(a.preempt), preempt(b.preempt));
-    compare(
-        "checksum",
-        checksum(before.checksum).to_owned(),
-        checksum(after.checksum).to_owned(),
-    );
-    compare(
-        "unready_penalty",
-        before.unready_penalty.to_string(),
-        after.unready_penalty.to_string(),
-    );
-    if changes.is_empty() {
-        changes.push("announcements, delays, directors or tracked checks".to_owned());
-    }
-    changes
-}
-
-fn addresses(held: &[Held]) -> String {
-    let list: Vec<String> = held
-        .iter()
-        .map(|held| format!("{}/{}", held.address, held.prefix_len))
-        .collect();
-    format!("[{}]", list.join(" "))
-}
-
-fn preempt(preempt: Preempt) -> String {
-    match preempt {
-        Preempt::Never => "never".to_owned(),
-        Preempt::After(delay) if delay.is_zero() => "at once".to_owned(),
-        Preempt::After(delay) => format!("after {delay}"),
-    }
-}
-
-fn checksum(checksum: Checksum) -> &'static str {
-    match checksum {
-        Checksum::Auto => "auto",
-        Checksum::Rfc9568 => "rfc9568",
-        Checksum::PseudoHeader => "pseudo_header",
-    }
-}
-
-/// What must be done in a certain order across the directors.
-fn order(old: &Share, new: &Share) -> Vec<String> {
-    let mut order = Vec::new();
-    for (key, after) in &new.routers {
-        let Some(before) = old.routers.get(key) else {
-            continue;
-        };
-        if before.config.vrid != after.config.vrid {
-            order.push(format!(
-                "virtual router {key}: a new id makes two virtual routers until every director has it: reload the backups first, the master last"
-            ));
-        }
-        if before.config.addresses != after.config.addresses {
-            order.push(format!(
-                "virtual router {key}: keepalived before 2.3 as a peer drops adverts with another address list: reload all directors within one Down interval"
-            ));
-        }
-    }
-    order
-}
-
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    const BASE: &str = r#"
-schema = 1
-name = "t"
-[network.front]
-cidr = ["10.0.0.0/24", "2001:db8::/64"]
-[network.inside]
-cidr = ["10.1.0.0/24"]
-[node.lb1.on]
-front = { interface = "eth0", addresses = ["10.0.0.5", "2001:db8::5"] }
-inside = { interface = "eth1", addresses = ["10.1.0.5"] }
-[node.lb2.on]
-front = { interface = "bond0.100", addresses = ["10.0.0.6", "2001:db8::6"] }
-inside = { interface = "eth1", addresses = ["10.1.0.6"] }
-[vip.web]
-network = "front"
-addresses = ["10.0.0.100/32", "2001:db8::100/128"]
-directors = ["lb1", "lb2"]
-vrrp = { id = 51, advert_interval = "100ms" }
-[vip.mail]
-network = "inside"
-addresses = ["10.1.0.100/32"]
-directors = ["lb2"]
-vrrp = { id = 52 }
-"#;
-
-    fn share_of(node: &str, text: &str) -> Share {
-        let report = conf::load_with(Path::new("p.toml"), &|_| Ok(text.to_owned()));
-        assert!(!report.has_errors(), "{:#?}", report.problems);
-        share(&report.platform, node)
-    }
-
-    fn lines(plan: &Plan) -> Vec<String> {
-        let line = |step: &PlanStep| {
-            format!(
-                "{:?} {}: {}, {}",
-                step.action, step.what, step.detail, step.disruptive
-            )
-        };
-        plan.steps.iter().map(line).collect()
-    }
-
-    #[test]
-    fn each_node_runs_its_own_share() {
-        let first = share_of("lb1", BASE);
-        let names: Vec<String> = first.routers.keys().map(ToString::to_string).collect();
-        assert_eq!(names, ["web"]);
-        let web = first.routers.values().next().unwrap();
-        assert_eq!(
-            (web.interface.as_str(), web.priority, web.config.interval),
-            ("eth0", 250, 10)
-        );
-        assert_eq!(web.config.addresses, [IpAddr::from([10, 0, 0, 100])]);
-        assert_eq!(web.own, [IpAddr::from([10, 0, 0, 5])]);
-        assert!(web.config.has_peers && !web.gated);
-        assert_eq!(
-            first.warnings.len(),
-            1,
-            "IPv6 is not moved, and that is said: {:?}",
-            first.warnings
-        );
-
-        let second = share_of("lb2", BASE);
-        let peers: Vec<bool> = second
-            .routers
-            .values()
-            .map(|wanted| wanted.config.has_peers)
-            .collect();
-        assert_eq!(peers, [false, true], "mail has no other director");
-        let web = second.routers.values().next_back().unwrap();
-        assert_eq!((web.interface.as_str(), web.priority), ("bond0.100", 240));
-        assert_eq!(share_of("nobody", BASE).routers, BTreeMap::new());
-    }
-
-    #[test]
-    fn a_plan_names_what_changes_and_what_is_disruptive() {
-        let old = share_of("lb2", BASE);
-        assert!(difference(&old, &old).is_empty());
-        let cases = [
-            (
-                "id = 52",
-                "id = 53",
-                "Change virtual router mail: id 52 -> 53, true",
-            ),
-            (
-                "advert_interval = \"100ms\"",
-                "advert_interval = \"1s\"",
-                "Change virtual router web: advert interval 100 ms -> 1000 ms, false",
-            ),
-            (
-                "id = 52",
-                "id = 52, preempt = false",
-                "Change virtual router mail: preempt at once -> never, false",
-            ),
-            (
-                "schema = 1",
-                "schema = 1\nvrrpd = { realtime_priority = 7 }",
-                "Change protocol thread: realtime_priority 50 -> 7, from the next start on, false",
-            ),
-            (
-                "10.1.0.100/32",
-                "10.1.0.101/32",
-                "Change virtual router mail: addresses [10.1.0.100/32] -> [10.1.0.101/32], true",
-            ),
-            (
-                "[vip.mail]",
-                "[vip.post]",
-                "Add virtual router post: id 52 on eth1, priority 250, false",
-            ),
-        ];
-        for (from, to, line) in cases {
-            let plan = difference(&old, &share_of("lb2", &BASE.replace(from, to)));
-            assert_eq!(
-                lines(&plan).first().map(String::as_str),
-                Some(line),
-                "{from} -> {to}"
-            );
-        }
-        let renamed = difference(
-            &old,
-            &share_of("lb2", &BASE.replace("[vip.mail]", "[vip.post]")),
-        );
-        assert_eq!(
-            lines(&renamed).last().unwrap(),
-            "Remove virtual router mail: id 52 on eth1, true"
-        );
-        let moved = difference(&old, &share_of("lb2", &BASE.replace("id = 51", "id = 60")));
-        assert_eq!(
-            moved.order.len(),
-            1,
-            "a new id needs an order across directors: {moved:?}"
-        );
-    }
-}
+mod tests;

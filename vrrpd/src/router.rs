@@ -19,7 +19,7 @@ use conf::platform::Preempt;
 use serde::Serialize;
 
 use crate::event::{Action, Input, Link, Standing, StateName, Why, YIELDING, Yield};
-use crate::packet::Advert;
+use crate::packet::{Advert, Version};
 use announce::{Announcer, Pace};
 pub use tally::{Counters, Peer};
 use timers::{active_down_interval, peers_down_interval, skew_time};
@@ -36,6 +36,8 @@ const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// What the platform file says about a virtual router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// The version of the protocol.
+    pub version: Version,
     /// The virtual router identifier.
     pub vrid: u8,
     /// Time between two adverts in centiseconds.
@@ -279,6 +281,7 @@ impl Router {
     /// The advert that [`Action::Advertise`] asks for.
     pub fn advert(&self, priority: u8) -> Advert {
         Advert {
+            version: self.config.version,
             vrid: self.config.vrid,
             priority,
             interval: self.config.interval,
@@ -636,8 +639,16 @@ impl Router {
 
     fn down_deadline(&self) -> Moment {
         match self.down {
-            Down::Heard(at) => at + active_down_interval(self.active_interval, self.priority()),
-            Down::Stopped(at, _) => at + skew_time(self.active_interval, self.priority()),
+            Down::Heard(at) => {
+                at + active_down_interval(
+                    self.config.version,
+                    self.active_interval,
+                    self.priority(),
+                )
+            }
+            Down::Stopped(at, _) => {
+                at + skew_time(self.config.version, self.active_interval, self.priority())
+            }
         }
     }
 }

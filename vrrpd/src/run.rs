@@ -26,6 +26,7 @@ use crate::driver::Driver;
 use crate::mailbox::{Desired, Mailbox, Outbox, Report};
 use crate::metrics::Routers;
 use crate::netlink::{self, Kernel, Wires};
+use crate::secrets;
 use crate::status;
 use crate::verdicts::{self, Heard};
 
@@ -61,6 +62,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     let usr1 = signal(SignalKind::user_defined1()).context("cannot listen to SIGUSR1")?;
     let platform = context.loaded.platform.clone();
     let realtime = platform.vrrpd.realtime_priority;
+    let secrets = secrets::read(&platform, &context.loaded.node)?;
     let mailbox = Arc::new(Mailbox::new().context("cannot make the event descriptor")?);
     let net = Net::connect()?;
     let events = Watch::open(net.clone())?;
@@ -73,6 +75,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     let desk: SharedDesk = Arc::new(Mutex::new(Desk::new(
         platform,
         context.loaded.node.clone(),
+        &secrets,
         prober,
         mailbox.clone(),
         routers_sender,
@@ -260,10 +263,11 @@ async fn log(
                 lock(&desk).handle_state(&key, to);
                 moved.notify_one();
                 let fields = json!({
-                    "vip": key.vip, "from": from, "to": to, "reason": why.to_string(), "priority": priority,
+                    "vip": key.vip, "family": key.family, "from": from, "to": to, "reason": why.to_string(), "priority": priority,
                 });
                 events.emit("vrrp.transition", fields);
-                let fields = json!({ "vip": key.vip, "reason": why.to_string() });
+                let fields =
+                    json!({ "vip": key.vip, "family": key.family, "reason": why.to_string() });
                 if to == crate::event::StateName::Master {
                     events.emit("vip.acquired", fields);
                 } else if from == crate::event::StateName::Master {
@@ -275,18 +279,21 @@ async fn log(
                 trouble: Some(reason),
             } => events.alert(
                 "vrrp.socket_failed",
-                json!({ "vip": key.vip, "reason": reason }),
+                json!({ "vip": key.vip, "family": key.family, "reason": reason }),
             ),
             Report::Socket { key, trouble: None } => {
-                events.emit("vrrp.socket_works", json!({ "vip": key.vip }));
+                events.emit(
+                    "vrrp.socket_works",
+                    json!({ "vip": key.vip, "family": key.family }),
+                );
             }
             Report::BadPacket { key, error, count } => {
-                tracing::warn!(vip = key.vip, reason = %error, count, "adverts of our virtual router id are dropped");
+                tracing::warn!(vip = %key, reason = %error, count, "adverts of our virtual router id are dropped");
             }
             Report::Rejoined { interface } => {
                 tracing::warn!(
                     interface,
-                    "the membership of 224.0.0.18 was lost and is restored"
+                    "the membership of the VRRP group was lost and is restored"
                 );
             }
             Report::NotRealtime { reason } => {

@@ -16,6 +16,7 @@ use crate::desk::Desk;
 use crate::event::StateName;
 use crate::mailbox::{RouterView, Snapshot};
 use crate::netlink::Kernel;
+use crate::packet::Way;
 use crate::plan::{Key, Wanted};
 pub(crate) use render::{render, render_down, render_why};
 use warnings::Warnings;
@@ -57,6 +58,11 @@ fn router(
         "vip": key.vip,
         "family": key.family,
         "id": wanted.config.vrid,
+        "version": wanted.config.version.number(),
+        "unicast_peers": match &wanted.rules.way {
+            Way::Multicast => None,
+            Way::Unicast { peers, .. } => Some(peers),
+        },
         "interface": wanted.interface,
         "addresses": wanted.held.iter().map(|held| format!("{}/{}", held.address, held.prefix_len)).collect::<Vec<_>>(),
         "base_priority": wanted.priority,

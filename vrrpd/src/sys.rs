@@ -8,6 +8,7 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
+use std::net::Ipv6Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -27,47 +28,102 @@ pub(crate) fn enable_timestamps(socket: BorrowedFd<'_>) -> io::Result<()> {
     check(result as isize).map(|_| ())
 }
 
-/// Reads one packet without waiting, with its arrival time since the epoch, if the kernel gave one.
-pub(crate) fn receive(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-) -> io::Result<(usize, Option<Duration>)> {
-    // Large enough for one timespec, and aligned for its header.
-    let mut control = [0u64; 8];
+/// A packet as the kernel delivers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Delivery {
+    /// Its bytes in the buffer.
+    pub(crate) length: usize,
+    /// Its arrival time since the epoch.
+    pub(crate) stamp: Option<Duration>,
+    /// Over IPv6, which delivers no header: sender, receiver and hop limit.
+    pub(crate) source: Option<Ipv6Addr>,
+    pub(crate) destination: Option<Ipv6Addr>,
+    pub(crate) hop_limit: Option<u8>,
+}
+
+/// Asks for the receiver and the hop limit of every IPv6 packet (RFC 3542 sections 6.1, 6.3), and takes only the groups that it joins.
+pub(crate) fn enable_ipv6_details(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // linux/in6.h; not in libc for every target.
+    const IPV6_MULTICAST_ALL: libc::c_int = 29;
+    for (option, value) in [
+        (libc::IPV6_RECVPKTINFO, 1),
+        (libc::IPV6_RECVHOPLIMIT, 1),
+        (IPV6_MULTICAST_ALL, 0),
+    ] {
+        let value: libc::c_int = value;
+        // SAFETY: `value` outlives the call, and the length is its size.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IPV6,
+                option,
+                (&raw const value).cast(),
+                length_of::<libc::c_int>(),
+            )
+        };
+        check(result as isize)?;
+    }
+    Ok(())
+}
+
+/// Reads one packet without waiting, with what the kernel tells about it.
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Delivery> {
+    // Large enough for one timespec, one in6_pktinfo and one number, and aligned for their headers.
+    let mut control = [0u64; 24];
     let mut part = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
     };
+    // SAFETY: sockaddr_in6 is plain data for which zero bytes are valid.
+    let mut sender: libc::sockaddr_in6 = unsafe { MaybeUninit::zeroed().assume_init() };
     // SAFETY: msghdr is plain data for which zero bytes are valid.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_name = (&raw mut sender).cast();
+    message.msg_namelen = length_of::<libc::sockaddr_in6>();
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of::<[u64; 8]>();
+    message.msg_controllen = size_of::<[u64; 24]>();
     // SAFETY: every pointer in `message` points to memory of the stated length that outlives the call.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
-    let length = check(length)?;
-    let mut stamp = None;
+    let mut delivery = Delivery {
+        length: check(length)?,
+        ..Delivery::default()
+    };
+    if i32::from(sender.sin6_family) == libc::AF_INET6 {
+        delivery.source = Some(Ipv6Addr::from(sender.sin6_addr.s6_addr));
+    }
     // SAFETY: the kernel has filled `message`; the macros stay within its control buffer.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     while !header.is_null() {
         // SAFETY: the macros return null or a header within the control buffer, which is aligned.
         let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
-        if level == libc::SOL_SOCKET && kind == libc::SCM_TIMESTAMPNS {
-            // SAFETY: this kind of message holds one timespec; it may be unaligned.
-            let time: libc::timespec = unsafe {
-                libc::CMSG_DATA(header)
-                    .cast::<libc::timespec>()
-                    .read_unaligned()
-            };
-            let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-            let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-            stamp = Some(Duration::new(seconds, nanos));
+        // SAFETY: as above.
+        let data = unsafe { libc::CMSG_DATA(header) };
+        match (level, kind) {
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                // SAFETY: this kind of message holds one timespec; it may be unaligned.
+                let time = unsafe { data.cast::<libc::timespec>().read_unaligned() };
+                let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+                let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+                delivery.stamp = Some(Duration::new(seconds, nanos));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                // SAFETY: this kind of message holds one in6_pktinfo; it may be unaligned.
+                let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+                delivery.destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                // SAFETY: this kind of message holds one number; it may be unaligned.
+                let limit = unsafe { data.cast::<libc::c_int>().read_unaligned() };
+                delivery.hop_limit = u8::try_from(limit).ok();
+            }
+            _ => {}
         }
         // SAFETY: as above.
         header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
     }
-    Ok((length, stamp))
+    Ok(delivery)
 }
 
 /// Sends a whole Ethernet frame through an interface.
@@ -75,10 +131,13 @@ pub(crate) fn send_frame(socket: BorrowedFd<'_>, interface: u32, frame: &[u8]) -
     // SAFETY: sockaddr_ll is plain data for which zero bytes are valid.
     let mut address: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
     address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_ARP as u16).to_be();
     address.sll_ifindex = i32::try_from(interface).map_err(io::Error::other)?;
-    address.sll_halen = 6;
-    address.sll_addr = [0xff; 8];
+    // Both come from the frame: the Ethernet header is ours.
+    if let [t0, t1, t2, t3, t4, t5, _, _, _, _, _, _, high, low, ..] = *frame {
+        address.sll_protocol = u16::from_be_bytes([high, low]).to_be();
+        address.sll_halen = 6;
+        address.sll_addr = [t0, t1, t2, t3, t4, t5, 0, 0];
+    }
     // SAFETY: frame and address outlive the call, and the lengths are theirs.
     let sent = unsafe {
         libc::sendto(

@@ -17,7 +17,7 @@ use conf::Moment;
 use conf::platform::Preempt;
 use conf::unit::Interval;
 use vrrpd::event::{Action, Input, Link, Standing, StateName, Yield};
-use vrrpd::packet::{self, Advert, ChecksumForm, GROUP};
+use vrrpd::packet::{self, Advert, ChecksumForm, GROUP, Origin, Rules, Version, Way};
 use vrrpd::router::announce::Pace;
 use vrrpd::router::{Config, Router};
 
@@ -83,6 +83,7 @@ fn standing(priority: u8) -> Standing {
 
 fn config(preempt: Preempt) -> Config {
     Config {
+        version: Version::V3,
         vrid: 51,
         interval: 10,
         addresses: vec![IpAddr::from([10, 0, 0, 100])],
@@ -95,6 +96,15 @@ fn config(preempt: Preempt) -> Config {
             refresh: Duration::ZERO,
         },
         has_peers: true,
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        version: Version::V3,
+        interval: 10,
+        way: Way::Multicast,
+        password: None,
     }
 }
 
@@ -195,7 +205,13 @@ impl Segment {
         );
         let bytes = datagram(
             from,
-            &packet::encode(advert, from, GROUP, ChecksumForm::PseudoHeader),
+            &packet::encode(
+                advert,
+                from.into(),
+                GROUP.into(),
+                ChecksumForm::PseudoHeader,
+                None,
+            ),
         );
         for to in 0..self.nodes.len() {
             let reachable = up && self.nodes[to].link && self.nodes[to].side == side;
@@ -279,7 +295,8 @@ impl Segment {
             return;
         }
         for (arrived, source, bytes) in queue.into_iter().take(64) {
-            let received = packet::decode(&bytes).unwrap();
+            let (origin, message) = Origin::read_ipv4(&bytes).unwrap();
+            let received = packet::decode(message, origin, &rules()).unwrap();
             assert_eq!(received.source, source);
             let now = self.now;
             let router = &mut self.nodes[node].router;
@@ -439,7 +456,7 @@ fn a_dead_master_is_replaced_within_the_time_of_the_rfc() {
             .map(|(_, p)| p)
             .max()
             .unwrap();
-        let down = vrrpd::router::timers::active_down_interval(INTERVAL, heir);
+        let down = vrrpd::router::timers::active_down_interval(Version::V3, INTERVAL, heir);
         segment.run(down + Duration::from_millis(6), |_| {});
         assert_eq!(
             segment.masters().len(),

@@ -66,7 +66,7 @@ pub struct VipAddress {
     pub prefix_len: u8,
 }
 
-/// The VRRP side of a VIP (RFC 9568).
+/// The VRRP side of a VIP (RFC 9568, RFC 3768).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VrrpSettings {
     /// The virtual router identifier on the VIP's network.
@@ -79,8 +79,14 @@ pub struct VrrpSettings {
     pub preempt: Preempt,
     /// How long after the start the protocol keeps silent (a bond or a switch port that is still deaf). Default 0.
     pub startup_delay: Interval,
-    /// Which IPv4 checksum form is sent. Both are accepted.
+    /// Which IPv4 checksum form of version 3 is sent. Both are accepted.
     pub checksum: Checksum,
+    /// Version of the protocol: 2 or 3. Default 3.
+    pub version: u8,
+    /// Adverts go to each peer by itself; `None`: to the multicast group.
+    pub unicast: Option<Unicast>,
+    /// The name of the secret with the password of version 2.
+    pub password: Option<String>,
     /// How much the priority falls while the local director says that it is not ready. 0 to 253, default 100. It never faults.
     pub unready_penalty: u8,
     /// How long the last verdict of a director that does not answer is believed. Default 30 s; after it, "not ready".
@@ -95,6 +101,15 @@ pub struct VrrpSettings {
     pub garp_delay: Interval,
     /// Announce again this often while master; zero for never. Default 60 s.
     pub garp_refresh: Interval,
+}
+
+/// Adverts by unicast: the peers are the other directors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Unicast {
+    /// TTL or hop limit of what is sent, 1 to 255. Default 255.
+    pub ttl: u8,
+    /// The least with which adverts of the others arrive, 1 to 255. Default 255: they come from the same network.
+    pub min_ttl: u8,
 }
 
 /// Whether a node with a higher priority takes the VIP back.

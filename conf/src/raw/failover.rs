@@ -56,7 +56,7 @@ words! {
 }
 
 table! {
-    /// The virtual router of a VIP (VRRP version 3).
+    /// The virtual router of a VIP.
     Vrrp {
         required {
             /// Virtual router id, the same on all directors, its own on the network.
@@ -73,8 +73,14 @@ table! {
             preempt_delay: Interval,
             /// Silence after the start. Default 0s.
             startup_delay: Interval,
-            /// Form of the IPv4 checksum. Default auto.
+            /// Form of the IPv4 checksum of version 3. Default auto.
             checksum: Checksum,
+            /// Version of the protocol: 2 (RFC 3768, IPv4 only, whole seconds) or 3 (RFC 9568). Default 3.
+            version: WholeNumber<2, 3>,
+            /// Adverts go to each of the other directors by itself instead of to the multicast group. Default false.
+            unicast: Unicast,
+            /// With version 2: the name of the secret with the password that adverts carry in clear text.
+            password: String,
             /// How much the priority falls while the local director is not ready. Default 100.
             unready_penalty: WholeNumber<0, 253>,
             /// How long the last verdict of a silent director is believed. Default 30s.
@@ -91,6 +97,24 @@ table! {
             garp_refresh: Interval,
         }
     }
+}
+
+table! {
+    /// Unicast with its options.
+    UnicastTable {
+        required {}
+        optional {
+            /// TTL or hop limit of what is sent. Default 255.
+            ttl: WholeNumber<1, 255>,
+            /// The least with which adverts of the others arrive. Default 255: from the same network.
+            min_ttl: WholeNumber<1, 255>,
+        }
+    }
+}
+
+short_or_table! {
+    /// false, true, or a table with options.
+    Unicast { Switch(bool), Table(UnicastTable) }
 }
 
 table! {

@@ -7,15 +7,20 @@ use super::check::OWN_ADDRESS;
 use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
-use crate::platform::{Checksum, Heartbeat, Preempt, Track, Vip, VipAddress, VrrpSettings};
+use crate::platform::{
+    Checksum, Heartbeat, Preempt, Track, Unicast, Vip, VipAddress, VrrpSettings,
+};
 use crate::problems::Tiers;
 use crate::raw::failover::{
-    Checksum as RawChecksum, Unadvertised, Vip as RawVip, Vrrp, VrrpDefaults,
+    Checksum as RawChecksum, Unadvertised, Unicast as RawUnicast, Vip as RawVip, Vrrp, VrrpDefaults,
 };
 use crate::unit::Interval;
 
 /// Takeover in under 350 ms.
 const DEFAULT_ADVERT_INTERVAL: Interval = Interval::from_millis(100);
+const DEFAULT_VERSION: u8 = 3;
+/// From the same network (RFC 9568 section 5.1.1.3).
+const DEFAULT_TTL: u8 = 255;
 const DEFAULT_UNREADY_PENALTY: u8 = 100;
 const DEFAULT_VERDICT_HOLD: Interval = Interval::from_secs(30);
 /// As keepalived's garp_master_repeat and garp_master_delay.
@@ -109,6 +114,17 @@ impl<'a> Resolver<'a> {
         if let Some(heartbeat) = &raw.heartbeat {
             self.known_network(heartbeat, Tiers::FAILOVER, &format!("{key}.heartbeat"));
         }
+        if let Some(password) = &raw.password {
+            let secrets = self.raw.secret.as_ref();
+            self.known(
+                secrets,
+                codes::UNKNOWN_SECRET,
+                Tiers::FAILOVER,
+                password,
+                &format!("{key}.password"),
+                "secret",
+            );
+        }
         let track = self.tracks(&key, raw);
         Some(VrrpSettings {
             id: given(&raw.id)?,
@@ -125,6 +141,12 @@ impl<'a> Resolver<'a> {
                 Some(RawChecksum::PseudoHeader) => Checksum::PseudoHeader,
                 Some(RawChecksum::Auto) | None => Checksum::Auto,
             },
+            version: given(&raw.version).map_or(DEFAULT_VERSION, |version| version.narrow()),
+            unicast: raw
+                .unicast
+                .as_ref()
+                .and_then(|unicast| unicast_of(&unicast.value)),
+            password: raw.password.as_ref().map(|name| name.value.clone()),
             unready_penalty: given(&raw.unready_penalty)
                 .or(given(&defaults.unready_penalty))
                 .map_or(DEFAULT_UNREADY_PENALTY, |penalty| penalty.narrow()),
@@ -202,4 +224,16 @@ impl<'a> Resolver<'a> {
         }
         tracks
     }
+}
+
+fn unicast_of(raw: &RawUnicast) -> Option<Unicast> {
+    let (ttl, min_ttl) = match raw {
+        RawUnicast::Switch(false) => return None,
+        RawUnicast::Switch(true) => (None, None),
+        RawUnicast::Table(table) => (given(&table.ttl), given(&table.min_ttl)),
+    };
+    Some(Unicast {
+        ttl: ttl.map_or(DEFAULT_TTL, |ttl| ttl.narrow()),
+        min_ttl: min_ttl.map_or(DEFAULT_TTL, |ttl| ttl.narrow()),
+    })
 }

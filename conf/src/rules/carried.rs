@@ -22,25 +22,14 @@ const SETTINGS: &[(&str, Tiers, Find)] = &[
         })
         .collect()
     }),
-    ("an IPv6 address of a VIP", Tiers::FAILOVER, |judge| {
-        let vips = judge.raw.vip.iter().flat_map(|vips| vips.0.values());
-        vips.flat_map(|vip| {
-            vip.raw
-                .addresses
-                .iter()
-                .flat_map(|addresses| &addresses.value)
-        })
-        .filter(|address| address.0.addr().is_ipv6())
-        .map(|address| address.span)
-        .collect()
-    }),
     ("a secret", Tiers::LAYER7, |judge| {
-        let secrets = judge
-            .raw
-            .secret
-            .iter()
-            .flat_map(|secrets| secrets.0.values());
-        secrets.map(|secret| secret.name).collect()
+        let vips = judge.platform.vips.values();
+        let used: Vec<&String> = vips.filter_map(|vip| vip.vrrp.password.as_ref()).collect();
+        let secrets = judge.raw.secret.iter().flat_map(|secrets| &secrets.0);
+        secrets
+            .filter(|(name, _)| !used.contains(name))
+            .map(|(_, secret)| secret.name)
+            .collect()
     }),
     ("vrrpd.allow_hooks", Tiers::FAILOVER, |judge| {
         let vrrpd = judge

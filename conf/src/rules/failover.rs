@@ -16,6 +16,10 @@ use crate::unit::Interval;
 const SHORTEST_ADVERT: Interval = Interval::from_millis(10);
 const LONGEST_ADVERT: Interval = Interval::from_millis(40_950);
 const CENTISECOND_MICROS: u64 = 10_000;
+/// RFC 3768 section 5.3.7: one byte of whole seconds.
+const SHORTEST_VERSION_2: Interval = Interval::from_secs(1);
+const LONGEST_VERSION_2: Interval = Interval::from_secs(255);
+const SECOND_MICROS: u64 = 1_000_000;
 /// The owner of the address (RFC 9568 section 5.2.4).
 const OWNER: u8 = 255;
 
@@ -29,6 +33,8 @@ impl Judge<'_, '_> {
             self.addresses(name, vip, raw);
             self.directors(name, vip, raw);
             self.advert_interval(name, raw);
+            self.version(name, vip, raw);
+            self.way(name, vip, raw);
             self.priorities(name, vip, raw);
             self.weights(name, vip, raw);
             self.heartbeat(name, vip, raw);
@@ -43,7 +49,7 @@ impl Judge<'_, '_> {
             return;
         };
         for address in raw.addresses.iter().flat_map(|addresses| &addresses.value) {
-            if !network.contains(address.0.addr()) {
+            if !network.contains(address.0.addr()) && !is_link_local(address.0.addr()) {
                 self.report(
                     codes::VIP_OUTSIDE,
                     Tiers::VIP,
@@ -161,6 +167,83 @@ impl Judge<'_, '_> {
                 )
                 .help("adverts are sent from the director's own address of the same family");
             }
+        }
+    }
+
+    /// What version 2 cannot do, and what only it can.
+    fn version(&mut self, name: &str, vip: &Vip, raw: &RawVip) {
+        let Some(vrrp) = raw.vrrp.as_ref() else {
+            return;
+        };
+        let key = format!("vip.{name}.vrrp");
+        let two = vrrp.version.as_ref().filter(|_| vip.vrrp.version == 2);
+        if let (None, Some(password)) = (two, &vrrp.password) {
+            self.report(
+                codes::PASSWORD_VERSION,
+                Tiers::FAILOVER,
+                password.span,
+                format!("{key}.password"),
+                format!("VIP `{name}` has a password, but VRRP version 3 has no place for it"),
+            )
+            .help("take it out, or set `version = 2` if the other side is an old one");
+        }
+        let Some(two) = two else {
+            return;
+        };
+        if let Some(six) = vip.addresses.iter().find(|vip| vip.address.is_ipv6()) {
+            self.report(
+                codes::VERSION_2_FAMILY,
+                Tiers::FAILOVER,
+                two.span,
+                format!("{key}.version"),
+                format!(
+                    "VIP `{name}` has the IPv6 address {}, which version 2 cannot move",
+                    six.address
+                ),
+            )
+            .help("use version 3, or a VIP of its own for IPv6");
+        }
+        let interval = vip.vrrp.advert_interval;
+        let whole = interval.as_micros().is_multiple_of(SECOND_MICROS);
+        if !whole || !(SHORTEST_VERSION_2..=LONGEST_VERSION_2).contains(&interval) {
+            let span = vrrp.advert_interval.as_ref().map_or(two.span, |at| at.span);
+            self.report(
+                codes::VERSION_2_INTERVAL,
+                Tiers::FAILOVER,
+                span,
+                format!("{key}.advert_interval"),
+                format!("adverts of version 2 cannot be sent every {interval}"),
+            )
+            .help("set `advert_interval = \"1s\"`, as on all routers of this id");
+        }
+        if let Some(password) = &vrrp.password {
+            self.report(
+                codes::CLEAR_PASSWORD,
+                Tiers::FAILOVER,
+                password.span,
+                format!("{key}.password"),
+                format!(
+                    "the password of VIP `{name}` can be read by everybody on network `{}`",
+                    vip.network
+                ),
+            );
+        }
+    }
+
+    /// Unicast needs peers.
+    fn way(&mut self, name: &str, vip: &Vip, raw: &RawVip) {
+        if let Some(unicast) = raw.vrrp.as_ref().and_then(|vrrp| vrrp.unicast.as_ref())
+            && vip.vrrp.unicast.is_some()
+            && vip.directors.len() < 2
+        {
+            self.report(
+                codes::UNICAST_ALONE,
+                Tiers::FAILOVER,
+                unicast.span,
+                format!("vip.{name}.vrrp.unicast"),
+                format!("VIP `{name}` has no second director that unicast adverts could go to"),
+            )
+            .help("name the other one in `directors`, or take `unicast` out");
         }
     }
 
@@ -455,4 +538,9 @@ fn unadvertised(raw: &RawVip) -> impl Iterator<Item = &At<Unadvertised>> {
 
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// Addresses of the link are on every network.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

@@ -12,10 +12,11 @@ use daemon::clock;
 use crate::arp;
 use crate::event::{Action, Input, Link, Standing};
 use crate::mailbox::{Acknowledgement, Interface, Report, RouterView, Wish};
-use crate::packet::{self, ChecksumForm, GROUP, PacketError};
-use crate::plan::{Key, Wanted};
+use crate::ndp;
+use crate::packet::{self, ChecksumForm, GROUP, GROUP6, Origin, PacketError, Version, Way};
+use crate::plan::{Family, Key, Wanted};
 use crate::router::{OWNER, PHASES, Router, State};
-use crate::socket::ArpSocket;
+use crate::socket::FrameSocket;
 
 use super::Shared;
 use super::agenda::Number;
@@ -149,6 +150,10 @@ impl Instance {
             return;
         }
         let moved = wanted.held != self.wanted.held;
+        if wanted.rules.way != self.wanted.rules.way || wanted.ttl != self.wanted.ttl {
+            // The socket is set up for the way that adverts travel.
+            self.interface = None;
+        }
         self.wanted = wanted;
         let config = self.wanted.config.clone();
         self.router.reconfigure(config, moved, now);
@@ -167,16 +172,20 @@ impl Instance {
         }
         let usable = interface.as_ref().filter(|found| found.up).zip(primary);
         let opened = match usable {
-            Some((found, IpAddr::V4(source))) => {
+            Some((found, source)) => {
                 let spec = Spec {
                     name: self.wanted.interface.clone(),
                     interface: found.clone(),
                     source,
+                    unicast_ttl: match self.wanted.rules.way {
+                        Way::Multicast => None,
+                        Way::Unicast { .. } => Some(self.wanted.ttl),
+                    },
                 };
                 let vrid = self.wanted.config.vrid;
                 shared.ports.attach(spec, vrid, self.number).map(Some)
             }
-            Some((_, IpAddr::V6(_))) | None => Ok(None),
+            None => Ok(None),
         };
         let (is_up, is_usable) = (
             interface.as_ref().is_some_and(|found| found.up),
@@ -220,12 +229,13 @@ impl Instance {
     /// A packet of its id has arrived.
     pub(super) fn packet(
         &mut self,
-        datagram: &[u8],
+        message: &[u8],
+        origin: Origin,
         arrived: Moment,
         now: Moment,
         shared: &mut Shared,
     ) {
-        match packet::decode(datagram) {
+        match packet::decode(message, origin, &self.wanted.rules) {
             Ok(received) => {
                 *self.heard.entry(received.form).or_default() += 1;
                 self.last_form = Some(received.form);
@@ -250,8 +260,7 @@ impl Instance {
             }
             Err(error) => {
                 let (kind, text) = (error.label(), error.to_string());
-                let source = packet::source(datagram);
-                faults::note(&mut self.faults, kind, text, source, now);
+                faults::note(&mut self.faults, kind, text, Some(origin.source), now);
                 let entry = self.errors.entry(error).or_insert((0, Moment::ZERO));
                 entry.0 += 1;
                 if entry.0 == 1 || now.since(entry.1) >= BAD_PACKET_EVERY {
@@ -303,39 +312,50 @@ impl Instance {
 
     fn advertise(&mut self, priority: u8, shared: &Shared) {
         let port = self.port.and_then(|port| shared.ports.get(port));
-        let (Some(port), Some(IpAddr::V4(source))) = (port, self.source) else {
+        let (Some(port), Some(source)) = (port, self.source) else {
             return;
         };
         let advert = self.router.advert(priority);
-        let bytes = packet::encode(&advert, source, GROUP, self.form());
-        if let Err(error) = port.socket.send(&bytes) {
-            self.send_errors += 1;
-            let now = clock::now();
-            faults::note(&mut self.faults, "send", chain(&error), None, now);
+        let form = self.form();
+        let rules = &self.wanted.rules;
+        let group = match source {
+            IpAddr::V4(_) => IpAddr::V4(GROUP),
+            IpAddr::V6(_) => IpAddr::V6(GROUP6),
+        };
+        let receivers = match &rules.way {
+            Way::Multicast => std::slice::from_ref(&group),
+            Way::Unicast { peers, .. } => peers,
+        };
+        for to in receivers {
+            let bytes = packet::encode(&advert, source, *to, form, rules.password.as_ref());
+            if let Err(error) = port.socket.send(&bytes, *to) {
+                self.send_errors += 1;
+                let now = clock::now();
+                faults::note(&mut self.faults, "send", chain(&error), None, now);
+            }
         }
     }
 
     fn announce(&mut self, addresses: &[IpAddr], shared: &mut Shared) {
-        if shared.arp.is_none() {
-            shared.arp = ArpSocket::open().ok();
+        if shared.frames.is_none() {
+            shared.frames = FrameSocket::open().ok();
         }
         for address in addresses {
-            let IpAddr::V4(to) = address else {
-                continue;
-            };
             let held = self
                 .wanted
                 .held
                 .iter()
                 .find(|held| held.address == *address);
             let interface = held.and_then(|held| shared.interfaces.get(&held.interface));
-            let Some((index, mac)) = interface.and_then(|found| Some((found.index, found.mac?)))
-            else {
+            let Some((found, mac)) = interface.and_then(|found| Some((found, found.mac?))) else {
                 continue;
             };
-            let frame = arp::announcement(mac.0, *to);
-            let sent = match &shared.arp {
-                Some(socket) => socket.send(index, &frame),
+            let frame = match address {
+                IpAddr::V4(address) => arp::announcement(mac.0, *address),
+                IpAddr::V6(address) => ndp::announcement(mac.0, *address, found.forwards_ipv6),
+            };
+            let sent = match &shared.frames {
+                Some(socket) => socket.send(found.index, &frame),
                 None => Err(io::Error::other("no packet socket")),
             };
             if let Err(error) = sent {
@@ -346,21 +366,35 @@ impl Instance {
         }
     }
 
-    /// The source of adverts: an own address that the file names, else the first that the interface has.
+    /// The source of adverts: over IPv6 multicast a link-local address; else an own address that the file names, or to the group the first
+    /// that the interface has.
     fn primary(&self, interface: &Interface) -> Option<IpAddr> {
+        let mut candidates = interface
+            .own
+            .iter()
+            .filter(|own| self.key.family.has(**own));
+        if self.key.family == Family::Ipv6 && self.wanted.rules.way == Way::Multicast {
+            return candidates.find(|own| is_link_local(**own)).copied();
+        }
         let named = self
             .wanted
             .own
             .iter()
             .find(|own| interface.own.contains(own));
-        let mut of_family = interface
-            .own
-            .iter()
-            .filter(|own| self.key.family.has(**own));
-        named.or_else(|| of_family.next()).copied()
+        match self.wanted.rules.way {
+            // The peers know this node by no other.
+            Way::Unicast { .. } => named.copied(),
+            Way::Multicast => named.or_else(|| candidates.next()).copied(),
+        }
     }
 
     fn form(&self) -> ChecksumForm {
+        if self.wanted.config.version == Version::V2 {
+            return ChecksumForm::Message;
+        }
+        if self.key.family == Family::Ipv6 {
+            return ChecksumForm::PseudoHeader;
+        }
         match self.wanted.checksum {
             Checksum::Rfc9568 => ChecksumForm::Message,
             Checksum::PseudoHeader => ChecksumForm::PseudoHeader,
@@ -410,6 +444,10 @@ impl Instance {
             faults: self.faults.clone(),
         }
     }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -1,4 +1,4 @@
-//! SHELL: the raw sockets of the protocol thread: one per interface and source address, shared by all virtual routers there.
+//! SHELL: the raw sockets of the protocol thread: one per interface, source address and way, shared by all virtual routers there.
 //!
 //! A raw socket gets a copy of every advert on its interface, so with a socket per router the kernel would copy each advert 255 times. Here
 //! one socket's filter passes the ids of all its routers, and who gets a packet is looked up. The sockets lie in one epoll set, so a wake
@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use conf::Moment;
@@ -15,7 +15,7 @@ use rustix::event::{Timespec, epoll};
 
 use super::agenda::Number;
 use crate::mailbox::Interface;
-use crate::socket::{AdvertSocket, SocketError};
+use crate::socket::{AdvertSocket, SocketError, Use};
 
 /// Ready sockets that one look takes; the others come with the next.
 const READY: usize = 64;
@@ -29,7 +29,9 @@ pub(super) struct Spec {
     /// The interface as it was when a router asked.
     pub(super) interface: Interface,
     /// The source of everything it sends.
-    pub(super) source: Ipv4Addr,
+    pub(super) source: IpAddr,
+    /// The TTL of unicast adverts; `None`: multicast.
+    pub(super) unicast_ttl: Option<u8>,
 }
 
 /// A socket by number; none is used twice.
@@ -97,7 +99,13 @@ impl Ports {
             }
             return Ok(*id);
         }
-        let socket = AdvertSocket::open(&spec.name, spec.interface.index, spec.source, &[vrid])?;
+        let wanted = Use {
+            interface: &spec.name,
+            index: spec.interface.index,
+            source: spec.source,
+            unicast_ttl: spec.unicast_ttl,
+        };
+        let socket = AdvertSocket::open(wanted, &[vrid])?;
         let id = PortId(self.next);
         self.next += 1;
         let data = epoll::EventData::new_u64(id.0);

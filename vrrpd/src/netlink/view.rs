@@ -104,6 +104,7 @@ impl View {
                 index: 0,
                 up: false,
                 mac: None,
+                forwards_ipv6: false,
                 own: Vec::new(),
             };
         };
@@ -111,6 +112,8 @@ impl View {
             .addresses
             .values()
             .filter(|address| address.link == link.index)
+            // One whose duplicate address detection is under way can send nothing.
+            .filter(|address| !address.unusable)
             // The owner's addresses are virtual ones as well; what we added ourselves never is the node's own.
             .filter(|address| address.protocol != Some(OWN_PROTOCOL))
             .map(|address| {
@@ -123,6 +126,7 @@ impl View {
             index: link.index,
             up: link.is_working(),
             mac: link.mac,
+            forwards_ipv6: false,
             own: own.into_iter().map(|(_, address)| address).collect(),
         }
     }

@@ -10,6 +10,38 @@ use super::*;
 
 const SOURCE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
+fn rules() -> Rules {
+    Rules {
+        version: Version::V3,
+        interval: 10,
+        way: Way::Multicast,
+        password: None,
+    }
+}
+
+fn unicast(peers: &[IpAddr]) -> Rules {
+    Rules {
+        way: Way::Unicast {
+            peers: peers.to_vec(),
+            min_ttl: TTL,
+        },
+        ..rules()
+    }
+}
+
+fn read_by(datagram: &[u8], rules: &Rules) -> Result<Received, PacketError> {
+    let (origin, message) = Origin::read_ipv4(datagram)?;
+    decode(message, origin, rules)
+}
+
+fn read(datagram: &[u8]) -> Result<Received, PacketError> {
+    read_by(datagram, &rules())
+}
+
+fn write(advert: &Advert, form: ChecksumForm) -> Vec<u8> {
+    encode(advert, SOURCE.into(), GROUP.into(), form, None)
+}
+
 fn datagram(payload: &[u8], ttl: u8, destination: Ipv4Addr) -> Vec<u8> {
     let total = u16::try_from(payload.len() + 20).unwrap().to_be_bytes();
     let mut bytes = vec![0x45, 0xc0, total[0], total[1], 0, 1, 0, 0, ttl, 112, 0, 0];
@@ -27,6 +59,7 @@ fn hex(text: &str) -> Vec<u8> {
 
 fn advert(priority: u8, vips: &[[u8; 4]]) -> Advert {
     Advert {
+        version: Version::V3,
         vrid: 51,
         priority,
         interval: 10,
@@ -61,10 +94,10 @@ fn golden_bytes_of_keepalived_and_of_the_rfc() {
         (advert(0, &[A]), PseudoHeader, "31330001000a69ccc0000264"),
     ];
     for (advert, form, bytes) in cases {
-        assert_eq!(encode(&advert, SOURCE, GROUP, form), hex(bytes), "{bytes}");
-        let received = decode(&datagram(&hex(bytes), 255, GROUP)).unwrap();
+        assert_eq!(write(&advert, form), hex(bytes), "{bytes}");
+        let received = read(&datagram(&hex(bytes), 255, GROUP)).unwrap();
         assert_eq!((received.advert, received.form), (advert, form), "{bytes}");
-        assert_eq!(received.source, SOURCE);
+        assert_eq!(received.source, IpAddr::V4(SOURCE));
     }
 }
 
@@ -78,7 +111,7 @@ fn each_fault_has_its_reason_in_the_order_of_the_checks() {
     };
     let sealed = |mut bytes: Vec<u8>| {
         bytes[6..8].fill(0);
-        let checksum = (!sum(0, &bytes)).to_be_bytes();
+        let checksum = (!checksum::sum(0, &bytes)).to_be_bytes();
         bytes[6..8].copy_from_slice(&checksum);
         bytes
     };
@@ -107,7 +140,7 @@ fn each_fault_has_its_reason_in_the_order_of_the_checks() {
         ),
     ];
     for (bytes, error) in cases {
-        assert_eq!(decode(&bytes).map(|_| ()), Err(error), "{bytes:02x?}");
+        assert_eq!(read(&bytes).map(|_| ()), Err(error), "{bytes:02x?}");
     }
     let labels: std::collections::BTreeSet<_> = PacketError::ALL.map(PacketError::label).into();
     assert_eq!(labels.len(), PacketError::ALL.len());
@@ -119,20 +152,20 @@ fn padding_trailers_and_reserved_bits_are_ignored() {
     let mut padded = datagram(&good, 255, GROUP);
     padded.extend_from_slice(&[0xaa; 14]);
     assert_eq!(
-        decode(&padded).unwrap().advert,
+        read(&padded).unwrap().advert,
         advert(150, &[[192, 0, 2, 100]])
     );
 
     let mut trailer = good.clone();
     trailer.extend_from_slice(&[1; 28]);
-    assert!(decode(&datagram(&trailer, 255, GROUP)).is_ok());
+    assert!(read(&datagram(&trailer, 255, GROUP)).is_ok());
 
     let mut reserved = good;
     reserved[4] |= 0xf0;
     reserved[6..8].fill(0);
-    let checksum = (!sum(0, &reserved)).to_be_bytes();
+    let checksum = (!checksum::sum(0, &reserved)).to_be_bytes();
     reserved[6..8].copy_from_slice(&checksum);
-    let received = decode(&datagram(&reserved, 255, GROUP)).unwrap();
+    let received = read(&datagram(&reserved, 255, GROUP)).unwrap();
     assert_eq!(received.advert.interval, 10);
 }
 
@@ -176,7 +209,7 @@ fn captures_of_keepalived_are_read() {
     for (name, pcap, count, priority) in cases {
         let adverts: Vec<Received> = captured(pcap)
             .iter()
-            .map(|datagram| decode(datagram).unwrap())
+            .map(|datagram| read(datagram).unwrap())
             .collect();
         assert_eq!(adverts.len(), count, "{name}");
         for (at, received) in adverts.iter().enumerate() {
@@ -188,25 +221,244 @@ fn captures_of_keepalived_are_read() {
             );
             assert_eq!(received.advert.interval(), Duration::from_millis(100));
             assert_eq!(received.form, ChecksumForm::PseudoHeader);
-            let IpAddr::V4(source) = received.source else {
-                panic!("over IPv4")
-            };
-            let payload = encode(&received.advert, source, GROUP, received.form);
+            let payload = write(&received.advert, received.form);
             let wire = captured(pcap).swap_remove(at);
             assert_eq!(wire[20..20 + payload.len()], payload, "{name}: {at}");
         }
     }
-    let unicast = captured(include_bytes!("../../tests/fixtures/v3-ipv4-unicast.pcap"));
-    let version2 = captured(include_bytes!("../../tests/fixtures/v2-none.pcap"));
-    assert!(unicast.len() == 20 && version2.len() == 4);
-    for (datagrams, error) in [
-        (unicast, PacketError::Destination),
-        (version2, PacketError::Version),
-    ] {
+}
+
+/// Each capture by the rules of a router that its sender would take for a peer, and written again byte by byte.
+#[test]
+fn captures_of_version_2_and_unicast_are_read_by_their_rules() {
+    let two = Rules {
+        version: Version::V2,
+        interval: 100,
+        ..rules()
+    };
+    let password = Rules {
+        password: Some(*b"s3cret12"),
+        ..two.clone()
+    };
+    let peer = IpAddr::from([192, 0, 2, 2]);
+    let cases: [(&[u8], usize, Rules, IpAddr); 3] = [
+        (
+            include_bytes!("../../tests/fixtures/v2-none.pcap"),
+            4,
+            two.clone(),
+            GROUP.into(),
+        ),
+        (
+            include_bytes!("../../tests/fixtures/v2-pass.pcap"),
+            4,
+            password.clone(),
+            GROUP.into(),
+        ),
+        (
+            include_bytes!("../../tests/fixtures/v3-ipv4-unicast.pcap"),
+            20,
+            unicast(&[SOURCE.into()]),
+            peer,
+        ),
+    ];
+    for (pcap, count, rules, destination) in cases {
+        let datagrams = captured(pcap);
+        assert_eq!(datagrams.len(), count);
         for datagram in datagrams {
-            assert_eq!(decode(&datagram), Err(error));
+            let received = read_by(&datagram, &rules).unwrap();
+            assert_eq!(received.advert.interval, rules.interval);
+            let written = encode(
+                &received.advert,
+                received.source,
+                destination,
+                ChecksumForm::PseudoHeader,
+                rules.password.as_ref(),
+            );
+            assert_eq!(datagram[20..20 + written.len()], written);
         }
     }
+    let none = captured(include_bytes!("../../tests/fixtures/v2-none.pcap")).remove(0);
+    let pass = captured(include_bytes!("../../tests/fixtures/v2-pass.pcap")).remove(0);
+    let alone = captured(include_bytes!("../../tests/fixtures/v3-ipv4-unicast.pcap")).remove(0);
+    let other = Rules {
+        password: Some(*b"s3cret13"),
+        ..two.clone()
+    };
+    let slower = Rules {
+        interval: 200,
+        ..two.clone()
+    };
+    let far = Rules {
+        way: Way::Unicast {
+            peers: vec![SOURCE.into()],
+            min_ttl: 254,
+        },
+        ..rules()
+    };
+    let mut routed = alone.clone();
+    routed[8] = 254;
+    let mut further = alone.clone();
+    further[8] = 253;
+    for (bytes, rules, result) in [
+        (&none, &rules(), Err(PacketError::Version)),
+        (&none, &password, Err(PacketError::AuthType)),
+        (&pass, &two, Err(PacketError::AuthType)),
+        (&pass, &other, Err(PacketError::Password)),
+        (&none, &slower, Err(PacketError::Interval)),
+        (&alone, &rules(), Err(PacketError::Destination)),
+        (&alone, &unicast(&[peer]), Err(PacketError::Source)),
+        (&alone, &unicast(&[]), Err(PacketError::Source)),
+        (&routed, &far, Ok(())),
+        (&further, &far, Err(PacketError::Ttl)),
+        (&routed, &unicast(&[SOURCE.into()]), Err(PacketError::Ttl)),
+    ] {
+        assert_eq!(read_by(bytes, rules).map(drop), result, "{rules:?}");
+    }
+}
+
+#[test]
+fn vectors_of_version_2() {
+    let two = |interval, password| Rules {
+        version: Version::V2,
+        interval,
+        password,
+        ..rules()
+    };
+    let vip = |last| IpAddr::from([192, 0, 2, last]);
+    let word = Some(*b"s3cret12");
+    for (bytes, priority, vips, password) in [
+        (
+            "213396020001c3fec0000264c00002650000000000000000",
+            150,
+            vec![vip(100), vip(101)],
+            None,
+        ),
+        (
+            "21330002000159ffc0000264c00002650000000000000000",
+            0,
+            vec![vip(100), vip(101)],
+            None,
+        ),
+        (
+            "2133960101011819c00002647333637265743132",
+            150,
+            vec![vip(100)],
+            word,
+        ),
+        (
+            "213300010101ae19c00002647333637265743132",
+            0,
+            vec![vip(100)],
+            word,
+        ),
+        (
+            "21331e010001b5c50a0001050000000000000000",
+            30,
+            vec![IpAddr::from([10, 0, 1, 5])],
+            None,
+        ),
+    ] {
+        let received = read_by(&datagram(&hex(bytes), 255, GROUP), &two(100, password)).unwrap();
+        let advert = Advert {
+            version: Version::V2,
+            interval: 100,
+            addresses: vips,
+            ..advert(priority, &[])
+        };
+        assert_eq!(received.advert, advert);
+        let written = encode(
+            &advert,
+            SOURCE.into(),
+            GROUP.into(),
+            ChecksumForm::PseudoHeader,
+            password.as_ref(),
+        );
+        assert_eq!(written, hex(bytes), "no pseudo-header in version 2");
+    }
+}
+
+/// The IPv6 packets of protocol 112 in a pcap: where they come from and go to, and their messages.
+fn captured6(pcap: &[u8]) -> Vec<(Origin, Vec<u8>)> {
+    let address = |bytes: &[u8]| IpAddr::from(<[u8; 16]>::try_from(bytes).unwrap());
+    let mut packets = Vec::new();
+    let mut rest = &pcap[24..];
+    while rest.len() > 16 {
+        let length = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+        let frame = &rest[16..16 + length];
+        if frame[12..14] == [0x86, 0xdd] && frame[20] == PROTOCOL {
+            let ip = &frame[14..];
+            let origin = Origin {
+                source: address(&ip[8..24]),
+                destination: address(&ip[24..40]),
+                ttl: ip[7],
+            };
+            packets.push((origin, ip[40..].to_vec()));
+        }
+        rest = &rest[16 + length..];
+    }
+    packets
+}
+
+#[test]
+fn a_capture_over_ipv6_is_read_and_written() {
+    let packets = captured6(include_bytes!("../../tests/fixtures/v3-ipv6.pcap"));
+    assert_eq!(packets.len(), 20);
+    for (at, (origin, message)) in packets.iter().enumerate() {
+        let received = decode(message, *origin, &rules()).unwrap();
+        let vips: Vec<String> = received
+            .advert
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(vips, ["fe80::100", "2001:db8::100"]);
+        assert_eq!(received.advert.priority, if at == 19 { 0 } else { 150 });
+        let written = encode(
+            &received.advert,
+            origin.source,
+            origin.destination,
+            ChecksumForm::Message,
+            None,
+        );
+        assert_eq!(
+            &written, message,
+            "with the pseudo-header whatever is asked for"
+        );
+        for (from, to, ttl, error) in [
+            (origin.source, origin.destination, 254, PacketError::Ttl),
+            (
+                "2001:db8::1".parse().unwrap(),
+                origin.destination,
+                255,
+                PacketError::Checksum,
+            ),
+            (origin.source, origin.source, 255, PacketError::Checksum),
+        ] {
+            let origin = Origin {
+                source: from,
+                destination: to,
+                ttl,
+            };
+            assert_eq!(decode(message, origin, &rules()), Err(error));
+        }
+    }
+    let global = Origin {
+        source: "2001:db8::1".parse().unwrap(),
+        destination: GROUP6.into(),
+        ttl: 255,
+    };
+    let advert = decode(&packets[0].1, packets[0].0, &rules())
+        .unwrap()
+        .advert;
+    let message = encode(
+        &advert,
+        global.source,
+        global.destination,
+        ChecksumForm::PseudoHeader,
+        None,
+    );
+    assert_eq!(decode(&message, global, &rules()), Err(PacketError::Source));
+    assert!(decode(&message[..30], packets[0].0, &rules()) == Err(PacketError::Length));
 }
 
 proptest! {
@@ -219,16 +471,36 @@ proptest! {
         pseudo_header: bool,
     ) {
         let form = if pseudo_header { ChecksumForm::PseudoHeader } else { ChecksumForm::Message };
-        let advert = Advert { vrid, priority, interval, addresses };
-        let bytes = datagram(&encode(&advert, SOURCE, GROUP, form), 255, GROUP);
-        prop_assert_eq!(decode(&bytes).unwrap(), Received { source: IpAddr::V4(SOURCE), advert, form });
+        let advert = Advert { version: Version::V3, vrid, priority, interval, addresses };
+        let bytes = datagram(&write(&advert, form), 255, GROUP);
+        prop_assert_eq!(read(&bytes).unwrap(), Received { source: IpAddr::V4(SOURCE), advert, form });
     }
 }
 
 #[test]
 fn no_input_panics() {
+    let mut all = vec![rules(), unicast(&[SOURCE.into()])];
+    for password in [None, Some(*b"s3cret12")] {
+        all.push(Rules {
+            version: Version::V2,
+            interval: 100,
+            password,
+            ..rules()
+        });
+    }
+    let six = Origin {
+        source: "fe80::1".parse().unwrap(),
+        destination: GROUP6.into(),
+        ttl: 255,
+    };
     bolero::check!().for_each(|bytes: &[u8]| {
-        let _ = decode(bytes);
-        let _ = decode(&datagram(&bytes[..bytes.len().min(1400)], 255, GROUP));
+        for rules in &all {
+            let _ = read_by(bytes, rules);
+            let _ = read_by(
+                &datagram(&bytes[..bytes.len().min(1400)], 255, GROUP),
+                rules,
+            );
+            let _ = decode(bytes, six, rules);
+        }
     });
 }

@@ -28,6 +28,7 @@ fn ms(millis: u64) -> Moment {
 
 fn config(preempt: Preempt) -> Config {
     Config {
+        version: Version::V3,
         vrid: 51,
         interval: 10,
         addresses: vec![VIP],
@@ -59,6 +60,7 @@ fn link(up: bool) -> Input {
 
 fn advert_at(source: IpAddr, priority: u8, interval: u16, arrived: Moment) -> Input {
     let advert = Advert {
+        version: Version::V3,
         vrid: 51,
         priority,
         interval,
@@ -148,7 +150,7 @@ fn backup_rows() {
         assert_eq!(router.state(), State::Backup, "{case}");
         if moves {
             // The master's interval (200 ms) is adopted.
-            let down = active_down_interval(Duration::from_millis(200), own);
+            let down = active_down_interval(Version::V3, Duration::from_millis(200), own);
             assert_eq!(after.0, ms(50) + down, "{case}");
         } else {
             assert_eq!(after, before, "{case}");
@@ -160,7 +162,7 @@ fn backup_rows() {
 fn backup_priority_zero_waits_for_the_skew_only() {
     let mut router = backup(100, AT_ONCE);
     router.handle(advert_at(HIGHER_IP, 0, 10, ms(50)), ms(50));
-    let due = ms(50) + skew_time(Duration::from_millis(100), 100);
+    let due = ms(50) + skew_time(Version::V3, Duration::from_millis(100), 100);
     assert_eq!(router.poll_timeout().unwrap().0, due);
     router.handle_timeout(due);
     assert_eq!(router.why(), Why::MasterStopped { peer: HIGHER_IP });
@@ -250,7 +252,7 @@ fn master_rows() {
         assert_eq!(short(&drain(&mut router)), actions, "{case}");
         assert_eq!(router.state(), state, "{case}");
         if state == State::Backup {
-            let down = active_down_interval(Duration::from_millis(200), 100);
+            let down = active_down_interval(Version::V3, Duration::from_millis(200), 100);
             assert_eq!(
                 router.poll_timeout().unwrap().0,
                 now + down,
@@ -334,7 +336,7 @@ fn a_link_that_fails_is_a_fault_and_mends_into_backup() {
     assert_eq!(drain(&mut router), [transition]);
     assert_eq!(
         router.poll_timeout().unwrap().0,
-        now + active_down_interval(Duration::from_millis(100), 100)
+        now + active_down_interval(Version::V3, Duration::from_millis(100), 100)
     );
 
     let mut router = backup(100, AT_ONCE);
@@ -494,7 +496,7 @@ fn an_overslept_backup_listens_once_more() {
     let mut router = backup(100, AT_ONCE);
     router.handle_timeout(ms(5000));
     assert_eq!(router.state(), State::Backup);
-    let due = ms(5000) + active_down_interval(Duration::from_millis(100), 100);
+    let due = ms(5000) + active_down_interval(Version::V3, Duration::from_millis(100), 100);
     assert_eq!(router.poll_timeout().unwrap().0, due);
     router.handle_timeout(due);
     assert_eq!(router.state(), PENDING);
@@ -540,6 +542,7 @@ fn refused_addresses_make_it_yield_for_a_while() {
 fn mismatches_are_counted_and_never_dropped() {
     let mut router = backup(100, AT_ONCE);
     let advert = Advert {
+        version: Version::V3,
         vrid: 51,
         priority: 200,
         interval: 30,
@@ -560,7 +563,7 @@ fn mismatches_are_counted_and_never_dropped() {
     );
     assert_eq!(
         router.poll_timeout().unwrap().0,
-        ms(20) + active_down_interval(Duration::from_millis(300), 100)
+        ms(20) + active_down_interval(Version::V3, Duration::from_millis(300), 100)
     );
     router.handle(advert_at(OWN, 255, 10, ms(30)), ms(30));
     assert_eq!(
@@ -578,7 +581,7 @@ fn a_late_read_of_an_early_packet_counts_from_its_arrival() {
     router.handle(advert_at(HIGHER_IP, 200, 10, ms(100)), ms(290));
     assert_eq!(
         router.poll_timeout().unwrap().0,
-        ms(100) + active_down_interval(Duration::from_millis(100), 100)
+        ms(100) + active_down_interval(Version::V3, Duration::from_millis(100), 100)
     );
 }
 

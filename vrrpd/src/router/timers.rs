@@ -4,17 +4,24 @@
 
 use std::time::Duration;
 
+use crate::packet::Version;
+
 /// Adverts that may be missing before the master counts as gone.
 const ADVERTS: u32 = 3;
 
-/// Skew_Time: the lower the priority, the later a backup takes over.
-pub fn skew_time(interval: Duration, priority: u8) -> Duration {
-    interval * (256 - u32::from(priority)) / 256
+/// Skew_Time: the lower the priority, the later a backup takes over. In version 2 it is a share of a second, whatever the interval
+/// (RFC 3768 section 6.1).
+pub fn skew_time(version: Version, interval: Duration, priority: u8) -> Duration {
+    let whole = match version {
+        Version::V2 => Duration::from_secs(1),
+        Version::V3 => interval,
+    };
+    whole * (256 - u32::from(priority)) / 256
 }
 
 /// Active_Down_Interval (Master_Down_Interval in older texts).
-pub fn active_down_interval(interval: Duration, priority: u8) -> Duration {
-    interval * ADVERTS + skew_time(interval, priority)
+pub fn active_down_interval(version: Version, interval: Duration, priority: u8) -> Duration {
+    interval * ADVERTS + skew_time(version, interval, priority)
 }
 
 /// The shortest time after which some backup, whatever its priority, has taken over from a silent master.
@@ -39,13 +46,26 @@ mod tests {
         ];
         for (millis, priority, skew, down) in cases {
             let interval = Duration::from_millis(millis);
-            let found = skew_time(interval, priority).as_micros();
+            let found = skew_time(Version::V3, interval, priority).as_micros();
             assert_eq!(found, skew, "{millis} ms, priority {priority}");
-            let found = active_down_interval(interval, priority).as_micros();
+            let found = active_down_interval(Version::V3, interval, priority).as_micros();
             assert_eq!(found, down, "{millis} ms, priority {priority}");
         }
-        let step =
-            skew_time(Duration::from_millis(10), 100) - skew_time(Duration::from_millis(10), 101);
-        assert_eq!(step.as_micros(), 39);
+        let short = |priority| skew_time(Version::V3, Duration::from_millis(10), priority);
+        assert_eq!((short(100) - short(101)).as_micros(), 39);
+    }
+
+    #[test]
+    fn the_skew_of_version_2_is_a_share_of_a_second() {
+        for (secs, priority, skew, down) in [
+            (1, 100, 609_375, 3_609_375),
+            (3, 100, 609_375, 9_609_375),
+            (3, 254, 7_812, 9_007_812),
+        ] {
+            let interval = Duration::from_secs(secs);
+            assert_eq!(skew_time(Version::V2, interval, priority).as_micros(), skew);
+            let found = active_down_interval(Version::V2, interval, priority);
+            assert_eq!(found.as_micros(), down);
+        }
     }
 }

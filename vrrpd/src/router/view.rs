@@ -94,7 +94,7 @@ impl Router {
 
     /// The Active_Down_Interval at this moment.
     pub fn down_interval(&self) -> Duration {
-        active_down_interval(self.active_interval, self.priority())
+        active_down_interval(self.config.version, self.active_interval, self.priority())
     }
 
     /// The interface as it knows it.

@@ -1,0 +1,211 @@
+//! vrrpd against vrrpd in every way that adverts travel: both versions, both families, to the group and to single peers. Needs root.
+
+use std::fs::{Permissions, set_permissions, write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::{Daemon, Kind, netns::Lab, wait};
+
+const NODES: [(&str, u8); 2] = [("lb1", 5), ("lb2", 6)];
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Two directors on one switch with addresses of both families.
+struct Pair {
+    daemons: Vec<Daemon>,
+    lab: Lab,
+    folder: tempfile::TempDir,
+    vips: Vec<String>,
+}
+
+impl Pair {
+    fn start(vips: &[&str], vrrp: &str, password: Option<&str>) -> Pair {
+        let mut lab = Lab::new(&["front"]);
+        for (node, last) in NODES {
+            lab.add(node);
+            let addresses = [format!("10.0.0.{last}/24"), format!("2001:db8::{last}/64")];
+            lab.plug(node, "eth0", "front", &addresses);
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let secret = folder.path().join("password");
+        if let Some(password) = password {
+            write(&secret, password).expect("the secret can be written");
+            set_permissions(&secret, Permissions::from_mode(0o600)).expect("and hidden");
+        }
+        let mut pair = Pair {
+            daemons: Vec::new(),
+            lab,
+            folder,
+            vips: vips.iter().map(|&vip| vip.to_owned()).collect(),
+        };
+        let text = pair.text(vrrp, password.is_some());
+        for (node, _) in NODES {
+            let config = pair.folder.path().join(format!("{node}.toml"));
+            write(&config, &text).expect("the config can be written");
+            let base = pair.folder.path().join(node);
+            let daemon = Daemon::start(pair.lab.node(node), Kind::Vrrpd, &config, &base);
+            pair.daemons.push(daemon);
+        }
+        pair
+    }
+
+    fn text(&self, vrrp: &str, with_password: bool) -> String {
+        let vips: Vec<String> = self.vips.iter().map(|vip| format!("{vip:?}")).collect();
+        let secret = self.folder.path().join("password");
+        let secret = match with_password {
+            true => format!("[secret.old]\nfile = {:?}\n", secret.display().to_string()),
+            false => String::new(),
+        };
+        format!(
+            r#"
+schema = 1
+name = "wire"
+[network.front]
+cidr = ["10.0.0.0/24", "2001:db8::/64"]
+[node.lb1.on]
+front = {{ interface = "eth0", addresses = ["10.0.0.5", "2001:db8::5"] }}
+[node.lb2.on]
+front = {{ interface = "eth0", addresses = ["10.0.0.6", "2001:db8::6"] }}
+[vip.web]
+network = "front"
+addresses = [{}]
+directors = ["lb1", "lb2"]
+vrrp = {{ id = 51, {vrrp} }}
+{secret}"#,
+            vips.join(", ")
+        )
+    }
+
+    /// Who has every address.
+    fn holders(&self) -> Vec<&'static str> {
+        let holds = |node: &str| {
+            let bare = |vip: &String| vip.split('/').next().map(str::to_owned).unwrap_or_default();
+            self.vips
+                .iter()
+                .all(|vip| self.lab.node(node).has_address("eth0", &bare(vip)))
+        };
+        NODES
+            .iter()
+            .map(|(node, _)| *node)
+            .filter(|node| holds(node))
+            .collect()
+    }
+
+    fn await_holders(&self, holders: &[&str]) {
+        let what = format!("{} held by {holders:?}", self.vips.join(" "));
+        wait::until(&what, PATIENCE, || self.holders() == holders);
+    }
+
+    /// The virtual routers of a node, as its status has them.
+    fn routers(&self, at: usize) -> Vec<Value> {
+        let status = self.daemons[at].status();
+        let routers = &status["virtual_routers"];
+        let routers = routers
+            .as_object()
+            .unwrap_or_else(|| panic!("no virtual routers in {status}"));
+        routers.values().cloned().collect()
+    }
+}
+
+/// Crash, return and planned move, and afterwards nothing was dropped on either side.
+fn moves_there_and_back(vips: &[&str], vrrp: &str, password: Option<&str>) {
+    let mut pair = Pair::start(vips, vrrp, password);
+    pair.await_holders(&["lb1"]);
+    pair.daemons[0].kill();
+    let taken = || pair.holders().contains(&"lb2");
+    wait::until("lb2 takes over", PATIENCE, taken);
+    pair.daemons[0].spawn();
+    pair.daemons[0].wait_ready();
+    pair.await_holders(&["lb1"]);
+    pair.daemons[0].stop();
+    pair.await_holders(&["lb2"]);
+    pair.daemons[0].spawn();
+    pair.daemons[0].wait_ready();
+    pair.await_holders(&["lb1"]);
+    for at in 0..2 {
+        for router in pair.routers(at) {
+            assert!(
+                router["counters"]["adverts_received"].as_u64() > Some(0),
+                "{router:#}"
+            );
+            let errors = router["packet_errors"].as_object();
+            let dropped = errors.is_some_and(|errors| !errors.is_empty());
+            assert!(!dropped, "{vrrp}: {router:#}");
+        }
+    }
+}
+
+const FOUR: &str = "10.0.0.100/32";
+const SIX: [&str; 2] = ["fe80::100/64", "2001:db8::100/128"];
+
+#[test]
+fn version_3_to_the_groups_of_both_families_at_once() {
+    moves_there_and_back(&[FOUR, SIX[0], SIX[1]], "advert_interval = \"100ms\"", None);
+}
+
+#[test]
+fn version_3_to_single_peers_of_both_families() {
+    let vrrp = "advert_interval = \"100ms\", unicast = true";
+    moves_there_and_back(&[FOUR, SIX[1]], vrrp, None);
+}
+
+#[test]
+fn version_2_with_a_password() {
+    let vrrp = "version = 2, advert_interval = \"1s\", password = \"old\"";
+    moves_there_and_back(&[FOUR], vrrp, Some("s3cret12\n"));
+}
+
+/// Neither believes the other, so both hold the address; each says what it drops, and a reload with the right word heals it.
+#[test]
+fn another_password_is_counted_and_a_reload_heals_it() {
+    let vrrp = "version = 2, advert_interval = \"1s\", password = \"old\"";
+    let mut pair = Pair::start(&[FOUR], vrrp, Some("s3cret12"));
+    pair.await_holders(&["lb1"]);
+    let secret = pair.folder.path().join("password");
+    write(&secret, "another").expect("the secret can be changed");
+    let reload = |pair: &mut Pair, at: usize| -> i32 {
+        let output = pair.daemons[at].command(&["reload"]);
+        output.status.code().unwrap_or(-1)
+    };
+    assert_eq!(reload(&mut pair, 1), 0);
+    pair.await_holders(&["lb1", "lb2"]);
+    for at in 0..2 {
+        let router = pair.routers(at).remove(0);
+        assert!(
+            router["packet_errors"]["password"].as_u64() > Some(0),
+            "{router:#}"
+        );
+    }
+    write(&secret, "far too long").expect("the secret can be changed");
+    let output = pair.daemons[0].command(&["reload"]);
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(said.contains("holds 12 bytes"), "{said}");
+    assert_ne!(output.status.code(), Some(0));
+    write(&secret, "another").expect("the secret can be changed");
+    assert_eq!(reload(&mut pair, 0), 0);
+    pair.await_holders(&["lb1"]);
+}
+
+/// The reload that changes how adverts travel keeps the address where it is, on both in turn.
+#[test]
+fn from_multicast_to_unicast_by_reload() {
+    let mut pair = Pair::start(&[FOUR], "advert_interval = \"100ms\"", None);
+    pair.await_holders(&["lb1"]);
+    let text = pair.text("advert_interval = \"100ms\", unicast = true", false);
+    for at in [1, 0] {
+        let config: &Path = &pair.folder.path().join(format!("lb{}.toml", at + 1));
+        write(config, &text).expect("the config can be written");
+        let output = pair.daemons[at].command(&["reload"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    pair.await_holders(&["lb1"]);
+    let heard = |pair: &Pair| pair.routers(1)[0]["counters"]["adverts_received"].as_u64();
+    let before = heard(&pair);
+    wait::until("lb2 hears lb1 by unicast", PATIENCE, || {
+        heard(&pair) > before
+    });
+    pair.daemons[0].kill();
+    let taken = || pair.holders().contains(&"lb2");
+    wait::until("lb2 takes over", PATIENCE, taken);
+}

@@ -1,0 +1,182 @@
+use std::path::Path;
+
+use daemon::plan::{Plan, PlanStep};
+
+use super::*;
+
+const BASE: &str = r#"
+schema = 1
+name = "t"
+[network.front]
+cidr = ["10.0.0.0/24", "2001:db8::/64"]
+[network.inside]
+cidr = ["10.1.0.0/24"]
+[node.lb1.on]
+front = { interface = "eth0", addresses = ["10.0.0.5", "2001:db8::5"] }
+inside = { interface = "eth1", addresses = ["10.1.0.5"] }
+[node.lb2.on]
+front = { interface = "bond0.100", addresses = ["10.0.0.6", "2001:db8::6"] }
+inside = { interface = "eth1", addresses = ["10.1.0.6"] }
+[vip.web]
+network = "front"
+addresses = ["10.0.0.100/32", "2001:db8::100/128"]
+directors = ["lb1", "lb2"]
+vrrp = { id = 51, advert_interval = "100ms" }
+[vip.mail]
+network = "inside"
+addresses = ["10.1.0.100/32"]
+directors = ["lb2"]
+vrrp = { id = 52 }
+"#;
+
+fn share_of(node: &str, text: &str) -> Share {
+    let report = conf::load_with(Path::new("p.toml"), &|_| Ok(text.to_owned()));
+    assert!(!report.has_errors(), "{:#?}", report.problems);
+    share(&report.platform, node, &Secrets::new())
+}
+
+fn lines(plan: &Plan) -> Vec<String> {
+    let line = |step: &PlanStep| {
+        format!(
+            "{:?} {}: {}, {}",
+            step.action, step.what, step.detail, step.disruptive
+        )
+    };
+    plan.steps.iter().map(line).collect()
+}
+
+#[test]
+fn each_node_runs_its_own_share() {
+    let first = share_of("lb1", BASE);
+    assert_eq!(first.warnings, Vec::<String>::new());
+    let names: Vec<String> = first.routers.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["web", "web/ipv6"]);
+    let web = first.routers.values().next().unwrap();
+    assert_eq!(
+        (web.interface.as_str(), web.priority, web.config.interval),
+        ("eth0", 250, 10)
+    );
+    assert_eq!(web.config.addresses, [IpAddr::from([10, 0, 0, 100])]);
+    assert_eq!(web.own, [IpAddr::from([10, 0, 0, 5])]);
+    assert!(web.config.has_peers && !web.gated);
+    let six = first.routers.values().next_back().unwrap();
+    let vip: IpAddr = "2001:db8::100".parse().unwrap();
+    assert_eq!(
+        (&six.config.addresses[..], six.config.vrid),
+        (&[vip][..], 51)
+    );
+    assert_eq!(six.own, ["2001:db8::5".parse::<IpAddr>().unwrap()]);
+    assert_eq!(six.held.len(), 1, "each family by itself");
+
+    let second = share_of("lb2", BASE);
+    let peers: Vec<bool> = second
+        .routers
+        .values()
+        .map(|wanted| wanted.config.has_peers)
+        .collect();
+    assert_eq!(peers, [false, true, true], "mail has no other director");
+    let web = second.routers.values().next_back().unwrap();
+    assert_eq!((web.interface.as_str(), web.priority), ("bond0.100", 240));
+    assert_eq!(share_of("nobody", BASE).routers, BTreeMap::new());
+}
+
+#[test]
+fn unicast_goes_to_the_other_directors_by_family() {
+    let text = BASE.replace("id = 51", "id = 51, unicast = { min_ttl = 254 }");
+    for (node, four, six) in [
+        ("lb1", "10.0.0.6", "2001:db8::6"),
+        ("lb2", "10.0.0.5", "2001:db8::5"),
+    ] {
+        let share = share_of(node, &text);
+        let ways: Vec<&Way> = share
+            .routers
+            .iter()
+            .filter(|(key, _)| key.vip == "web")
+            .map(|(_, wanted)| &wanted.rules.way)
+            .collect();
+        let way = |peer: &str| Way::Unicast {
+            peers: vec![peer.parse().unwrap()],
+            min_ttl: 254,
+        };
+        assert_eq!(ways, [&way(four), &way(six)]);
+    }
+}
+
+#[test]
+fn version_2_has_whole_seconds_and_its_password() {
+    let two = "id = 52, version = 2, advert_interval = \"2s\", password = \"old\"";
+    let text = BASE.replace("id = 52", two) + "[secret.old]\nfile = \"/nowhere\"\n";
+    let report = conf::load_with(Path::new("p.toml"), &|_| Ok(text.clone()));
+    assert!(!report.has_errors(), "{:#?}", report.problems);
+    let secrets = Secrets::from([("old".to_owned(), b"short".to_vec())]);
+    let share_with = |secrets: &Secrets| share(&report.platform, "lb2", secrets);
+    let found = share_with(&secrets);
+    let mail = found.routers.values().next().unwrap();
+    assert_eq!(mail.rules.password, Some(*b"short\0\0\0"));
+    assert_eq!(
+        (mail.rules.version, mail.config.interval),
+        (Version::V2, 200)
+    );
+    let without = share_with(&Secrets::new());
+    assert_eq!(without.warnings, ["vip mail: secret old was not read"]);
+}
+
+#[test]
+fn a_plan_names_what_changes_and_what_is_disruptive() {
+    let old = share_of("lb2", BASE);
+    assert!(difference(&old, &old).is_empty());
+    let cases = [
+        (
+            "id = 52",
+            "id = 53",
+            "Change virtual router mail: id 52 -> 53, true",
+        ),
+        (
+            "advert_interval = \"100ms\"",
+            "advert_interval = \"1s\"",
+            "Change virtual router web: advert interval 100 ms -> 1000 ms, false",
+        ),
+        (
+            "id = 52",
+            "id = 52, preempt = false",
+            "Change virtual router mail: preempt at once -> never, false",
+        ),
+        (
+            "schema = 1",
+            "schema = 1\nvrrpd = { realtime_priority = 7 }",
+            "Change protocol thread: realtime_priority 50 -> 7, from the next start on, false",
+        ),
+        (
+            "10.1.0.100/32",
+            "10.1.0.101/32",
+            "Change virtual router mail: addresses [10.1.0.100/32] -> [10.1.0.101/32], true",
+        ),
+        (
+            "[vip.mail]",
+            "[vip.post]",
+            "Add virtual router post: id 52 on eth1, priority 250, false",
+        ),
+    ];
+    for (from, to, line) in cases {
+        let plan = difference(&old, &share_of("lb2", &BASE.replace(from, to)));
+        assert_eq!(
+            lines(&plan).first().map(String::as_str),
+            Some(line),
+            "{from} -> {to}"
+        );
+    }
+    let renamed = difference(
+        &old,
+        &share_of("lb2", &BASE.replace("[vip.mail]", "[vip.post]")),
+    );
+    assert_eq!(
+        lines(&renamed).last().unwrap(),
+        "Remove virtual router mail: id 52 on eth1, true"
+    );
+    let moved = difference(&old, &share_of("lb2", &BASE.replace("id = 51", "id = 60")));
+    assert_eq!(
+        moved.order.len(),
+        2,
+        "a new id needs an order across directors: {moved:?}"
+    );
+}

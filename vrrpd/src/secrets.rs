@@ -1,0 +1,179 @@
+//! SHELL: the files with the secrets of this node's virtual routers, read whole at the start and at every reload.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+
+use conf::Platform;
+
+use crate::packet::PASSWORD;
+
+/// No secret of ours is longer.
+const LONGEST: u64 = 4096;
+/// Nobody else may read a secret, and only its owner may change it.
+const FORBIDDEN: u32 = 0o027;
+
+/// The contents, by the secrets' names in the platform file.
+pub type Secrets = BTreeMap<String, Vec<u8>>;
+
+/// A secret that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file cannot be read.
+    #[error("secret {name}: {file} cannot be read: {source}")]
+    Read {
+        /// The secret's name.
+        name: String,
+        /// Its file.
+        file: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Others may read or change the file.
+    #[error(
+        "secret {name}: {file} has mode {mode:o}: take the rights of others away (chmod 640 or less)"
+    )]
+    Mode {
+        /// The secret's name.
+        name: String,
+        /// Its file.
+        file: String,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The content is no such secret.
+    #[error("secret {name}: {file} {what}")]
+    Content {
+        /// The secret's name.
+        name: String,
+        /// Its file.
+        file: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Reads what the virtual routers of `node` use. The end of the last line is no part of a secret.
+pub fn read(platform: &Platform, node: &str) -> Result<Secrets, SecretError> {
+    let mut secrets = Secrets::new();
+    for (_, vip) in platform.vips_of_director(node) {
+        let Some(secret) = vip
+            .vrrp
+            .password
+            .as_ref()
+            .and_then(|name| platform.secrets.get(name))
+        else {
+            continue;
+        };
+        let (name, file) = (secret.name.clone(), secret.file.clone());
+        let content = read_file(&name, &file)?;
+        if content.is_empty() || content.len() > PASSWORD {
+            let what = format!(
+                "holds {} bytes: a password of VRRP version 2 has 1 to {PASSWORD}",
+                content.len()
+            );
+            return Err(SecretError::Content { name, file, what });
+        }
+        secrets.insert(name, content);
+    }
+    Ok(secrets)
+}
+
+fn read_file(name: &str, file: &str) -> Result<Vec<u8>, SecretError> {
+    let fail = |source| SecretError::Read {
+        name: name.to_owned(),
+        file: file.to_owned(),
+        source,
+    };
+    let opened = File::open(file).map_err(fail)?;
+    let mode = opened.metadata().map_err(fail)?.mode() & 0o7777;
+    if mode & FORBIDDEN != 0 {
+        return Err(SecretError::Mode {
+            name: name.to_owned(),
+            file: file.to_owned(),
+            mode,
+        });
+    }
+    let mut content = Vec::new();
+    opened
+        .take(LONGEST)
+        .read_to_end(&mut content)
+        .map_err(fail)?;
+    while content
+        .last()
+        .is_some_and(|last| matches!(last, b'\n' | b'\r'))
+    {
+        content.pop();
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::*;
+
+    fn platform(file: &Path) -> Platform {
+        let text = format!(
+            r#"
+schema = 1
+name = "t"
+[network.front]
+cidr = ["10.0.0.0/24"]
+[node.lb1.on]
+front = {{ interface = "eth0", addresses = ["10.0.0.5"] }}
+[node.lb2.on]
+front = {{ interface = "eth0", addresses = ["10.0.0.6"] }}
+[vip.web]
+network = "front"
+addresses = ["10.0.0.100/32"]
+directors = ["lb1", "lb2"]
+vrrp = {{ id = 51, version = 2, advert_interval = "1s", password = "old" }}
+[secret.old]
+file = "{}"
+"#,
+            file.display()
+        );
+        let report = conf::load_with(Path::new("p.toml"), &|_| Ok(text.clone()));
+        assert!(!report.has_errors(), "{:#?}", report.problems);
+        report.platform
+    }
+
+    #[test]
+    fn a_password_is_short_and_nobody_else_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        let platform = platform(&file);
+        let said = |node: &str| read(&platform, node).map_err(|error| error.to_string());
+        assert!(
+            said("lb1")
+                .unwrap_err()
+                .contains("cannot be read: No such file")
+        );
+        assert_eq!(
+            said("edge1"),
+            Ok(Secrets::new()),
+            "only who needs it reads it"
+        );
+        for (content, mode, result) in [
+            ("s3cret12\n", 0o600, Ok(b"s3cret12".to_vec())),
+            ("short", 0o640, Ok(b"short".to_vec())),
+            ("s3cret12", 0o644, Err("mode 644: take the rights")),
+            ("s3cret12", 0o660, Err("mode 660")),
+            ("s3cret123", 0o600, Err("holds 9 bytes")),
+            ("\n", 0o600, Err("holds 0 bytes")),
+        ] {
+            write(&file, content).unwrap();
+            set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            match (said("lb1"), result) {
+                (Ok(found), Ok(wanted)) => assert_eq!(found["old"], wanted),
+                (Err(found), Err(wanted)) => assert!(found.contains(wanted), "{found}"),
+                (found, _) => panic!("{content:?} {mode:o}: {found:?}"),
+            }
+        }
+    }
+}
