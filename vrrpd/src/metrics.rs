@@ -56,10 +56,18 @@ fn states(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<()
 
 type Count = fn(&RouterView) -> u64;
 
-const COUNTERS: [(&str, &str, Count); 11] = [
+const COUNTERS: [(&str, &str, Count); 14] = [
     ("vrrp_transitions", "Changes of state", |view| {
         view.counters.transitions
     }),
+    ("vrrp_became_master", "Times it became master", |view| {
+        view.counters.became_master
+    }),
+    (
+        "vrrp_released_master",
+        "Times it was master no longer",
+        |view| view.counters.released_master,
+    ),
     ("vrrp_advertisements_sent", "Adverts sent", |view| {
         view.counters.adverts_sent
     }),
@@ -77,6 +85,11 @@ const COUNTERS: [(&str, &str, Count); 11] = [
         "vrrp_priority_zero_received",
         "Adverts of priority 0 received",
         |view| view.counters.priority_zero_received,
+    ),
+    (
+        "vrrp_own_source",
+        "Adverts with our own source address",
+        |view| view.counters.own_source,
     ),
     (
         "vrrp_second_master",
@@ -238,4 +251,33 @@ impl EncodeMetric for Histogram {
 
 fn instance(key: &Key) -> [(&'static str, String); 1] {
     [("instance", key.to_string())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names are kept for good: dashboards and alerts stand on them.
+    #[test]
+    fn every_metric_is_documented() {
+        let readme = include_str!("../README.md");
+        let counters = COUNTERS.map(|(name, _, _)| format!("`{name}_total`"));
+        let others = [
+            "vrrp_state",
+            "vrrp_priority",
+            "vrrp_packet_errors_total",
+            "vrrp_master_down_interval_seconds",
+            "vrrp_advertisement_lateness_seconds",
+            "vrrp_advertisement_lateness_max_seconds",
+            "vrrp_loop_lag_seconds",
+            "vrrp_loop_wakes_total",
+            "vrrp_loop_packets_total",
+        ];
+        for name in counters
+            .into_iter()
+            .chain(others.map(|name| format!("`{name}`")))
+        {
+            assert!(readme.contains(&name), "{name} is not in the README");
+        }
+    }
 }

@@ -579,6 +579,7 @@ impl Router {
         let to = self.name();
         if from != to {
             self.counters.transitions += 1;
+            self.counters.released_master += u64::from(from == StateName::Master);
             self.actions.push_back(Action::Transition { from, to, why });
         }
     }

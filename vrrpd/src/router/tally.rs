@@ -26,6 +26,8 @@ pub struct Counters {
     pub transitions: u64,
     /// Times it became master.
     pub became_master: u64,
+    /// Times it was master no longer.
+    pub released_master: u64,
     /// Adverts whose address list differs from ours: counted, never dropped.
     pub address_mismatch: u64,
     /// Adverts whose interval differs from ours: adopted by a backup, never dropped.
