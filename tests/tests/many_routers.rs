@@ -26,6 +26,48 @@ fn work(pair: &Pair, director: usize) -> Work {
 }
 
 #[test]
+fn hundreds_of_addresses_move_as_fast_as_one() {
+    let mut pair = Pair::new();
+    pair.start(&platform(255, "100ms", Families::Both));
+    let held = || {
+        let addresses = pair
+            .node(1)
+            .sh("ip", &["-brief", "address", "show", "dev", "eth0"]);
+        let words = addresses.split_whitespace();
+        words
+            .filter(|word| word.ends_with("/32") || word.ends_with("/128"))
+            .count()
+    };
+    assert_eq!(held(), 0);
+    let begun = std::time::Instant::now();
+    pair.daemons[0].signal(rustix::process::Signal::STOP);
+    wait::until(
+        "the backup is master of all",
+        Duration::from_secs(10),
+        || pair.in_state(1, "master") == 510,
+    );
+    let masters = begun.elapsed();
+    wait::until("it holds every address", Duration::from_secs(10), || {
+        held() == 510
+    });
+    println!(
+        "master of 510 after {masters:?}, all addresses after {:?}",
+        begun.elapsed()
+    );
+    if !tests::in_uml() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(2),
+            "the slowest of them"
+        );
+    }
+    pair.daemons[0].signal(rustix::process::Signal::CONT);
+    wait::until("all is as before", Duration::from_secs(20), || {
+        pair.in_state(0, "master") == 510 && pair.in_state(1, "backup") == 510 && held() == 0
+    });
+    println!("and back after {:?}", begun.elapsed());
+}
+
+#[test]
 fn an_advert_costs_one_wake_however_many_routers_there_are() {
     const IDS: u8 = 255;
     let mut pair = Pair::new();

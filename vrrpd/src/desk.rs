@@ -212,6 +212,7 @@ impl Desk {
             .filter(|(key, wanted)| {
                 target == "this"
                     || target == key.vip
+                    || target == key.to_string()
                     || wanted.held.iter().any(|held| Some(held.address) == address)
             })
             .map(|(key, _)| key.clone())

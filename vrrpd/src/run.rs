@@ -30,8 +30,8 @@ use crate::secrets;
 use crate::status;
 use crate::verdicts::{self, Heard};
 
-/// Log lines that the protocol thread may be ahead of the log.
-const REPORTS: usize = 1024;
+/// Log lines that the protocol thread may be ahead of the log: hundreds of virtual routers may move at once, and more than once.
+const REPORTS: usize = 4096;
 /// How long the last address changes may take when the daemon stops.
 const LAST_WISHES: Duration = Duration::from_secs(3);
 /// How long the last reports may take to reach the log.

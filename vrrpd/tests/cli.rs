@@ -528,6 +528,39 @@ fn a_failover_does_not_bounce_back_until_the_other_one_is_gone() {
 }
 
 #[test]
+fn the_json_of_the_status_keeps_its_fields() {
+    in_namespace("the_json_of_the_status_keeps_its_fields", |folder| {
+        let _first = Daemon::start(folder, "lb1");
+        until("lb1 holds the VIP", || has_vip("va"));
+        let output = ask(folder, "lb1", &["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let has = |value: &serde_json::Value, fields: &str| {
+            for field in fields.split_whitespace() {
+                assert!(value.get(field).is_some(), "{field} in {value:#}");
+            }
+        };
+        let data = &status["data"];
+        has(
+            data,
+            "warnings held realtime memory_locked loop_lag_us addresses_restored virtual_routers",
+        );
+        let web = &data["virtual_routers"]["web"];
+        has(
+            web,
+            "vip family id interface addresses base_priority preempt contributions director yields drained alone started state
+             addresses_up lingering since_ms last_transition why priority source advert_interval_ms down_interval_us master peers
+             counters packet_errors errors advert_lateness_max_us send_errors checksums_received checksum_sent trouble",
+        );
+        has(
+            &web["counters"],
+            "adverts_sent adverts_received priority_zero_received priority_zero_sent transitions became_master released_master
+             address_mismatch interval_mismatch own_source second_master overslept addresses_refused",
+        );
+        assert_eq!(web["master"]["here"], true);
+    });
+}
+
+#[test]
 fn under_a_hold_nothing_moves_by_itself() {
     in_namespace("under_a_hold_nothing_moves_by_itself", |folder| {
         let _second = Daemon::start(folder, "lb2");

@@ -43,6 +43,11 @@ pub fn run(options: &Options, json: bool) -> Result<bool> {
     let mut pair = Pair::new();
     pair.start(&platform(options.routers, "1s", Families::Both));
     let routers = pair.routers(0);
+    anyhow::ensure!(
+        routers == 2 * usize::from(options.routers),
+        "{routers} virtual routers run instead of two for each of {} ids",
+        options.routers
+    );
     eprintln!(
         "{routers} virtual routers; waiting until the last announcement of the takeover is out"
     );
