@@ -32,7 +32,9 @@ pub use settings::{
     AccessLog, AccessLogFormat, ConnectionTimeouts, DirectorSettings, EdgeLimits, EdgeSettings,
     Monitoring, Peers, Readiness, ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
 };
-pub use vip::{Checksum, Heartbeat, Preempt, Track, Unicast, Vip, VipAddress, VrrpSettings};
+pub use vip::{
+    Checksum, Heartbeat, Hmac, HmacMode, Preempt, Track, Unicast, Vip, VipAddress, VrrpSettings,
+};
 
 /// Where something stands in the files: for messages, `plan` and `why`. Not part of any comparison or hash: moving a line changes nothing.
 #[derive(Clone, Default, Serialize)]

@@ -156,6 +156,44 @@ fn version_2_with_a_password() {
     moves_there_and_back(&[FOUR], vrrp, Some("s3cret12\n"));
 }
 
+#[test]
+fn signed_adverts_of_both_families() {
+    let vrrp = "advert_interval = \"100ms\", hmac = { keys = [{ id = 3, secret = \"old\" }] }";
+    moves_there_and_back(&[FOUR, SIX[0], SIX[1]], vrrp, Some(&"1f".repeat(32)));
+}
+
+/// From none to signed adverts in the three steps, director by director: the VIP never moves and nobody is ever deaf.
+#[test]
+fn signing_is_rolled_out_without_a_deaf_moment() {
+    let pair = Pair::start(
+        &[FOUR],
+        "advert_interval = \"100ms\"",
+        Some(&"2e".repeat(32)),
+    );
+    pair.await_holders(&["lb1"]);
+    let transitions =
+        |pair: &Pair, at: usize| pair.routers(at)[0]["counters"]["transitions"].as_u64();
+    let before = [transitions(&pair, 0), transitions(&pair, 1)];
+    for mode in ["receive_only", "permissive", "enforce"] {
+        let hmac = format!("hmac = {{ keys = [{{ id = 1, secret = \"old\" }}], mode = {mode:?} }}");
+        let text = pair.text(&format!("advert_interval = \"100ms\", {hmac}"), true);
+        for at in [1, 0] {
+            let config: &Path = &pair.folder.path().join(format!("lb{}.toml", at + 1));
+            write(config, &text).expect("the config can be written");
+            let output = pair.daemons[at].command(&["reload"]);
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            let heard = |pair: &Pair| pair.routers(1)[0]["counters"]["adverts_received"].as_u64();
+            let start = heard(&pair).unwrap_or_default();
+            wait::until("lb2 hears five more", PATIENCE, || {
+                heard(&pair) > Some(start + 5)
+            });
+        }
+    }
+    assert_eq!([transitions(&pair, 0), transitions(&pair, 1)], before);
+    let router = pair.routers(1).remove(0);
+    assert_eq!(router["packet_errors"], serde_json::json!({}), "{router:#}");
+}
+
 /// Neither believes the other, so both hold the address; each says what it drops, and a reload with the right word heals it.
 #[test]
 fn another_password_is_counted_and_a_reload_heals_it() {

@@ -10,6 +10,7 @@ mod checksum;
 mod decode;
 mod encode;
 mod origin;
+mod trailer;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -18,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use checksum::checksum_over_ipv6;
 pub use decode::{Rules, Way, decode};
-pub use encode::encode;
+pub use encode::{Seal, encode};
 pub use origin::Origin;
+pub use trailer::{Hmac, Key, LONGEST_KEY, Mode, Replays, SHORTEST_KEY, Sequence, TRAILER};
 
 /// The IP protocol number of VRRP.
 pub const PROTOCOL: u8 = 112;
@@ -106,6 +108,8 @@ pub struct Received {
     pub advert: Advert,
     /// The form of its checksum.
     pub form: ChecksumForm,
+    /// The number of its HMAC trailer, whose tag is good; [`Replays`] says whether it is new.
+    pub sequence: Option<Sequence>,
 }
 
 /// The virtual router id of a packet that begins with its IPv4 header, before anything is checked: who shall judge it.
@@ -151,6 +155,24 @@ pub enum PacketError {
     /// Fewer bytes than the number of addresses asks for.
     #[error("shorter than its list of addresses")]
     Length,
+    /// Without an HMAC trailer where one is asked for.
+    #[error("without the trailer that is asked for")]
+    AuthMissing,
+    /// Something else than an HMAC trailer follows the message.
+    #[error("what follows the message is no trailer")]
+    AuthMalformed,
+    /// An HMAC trailer whose time is outside of the window.
+    #[error("the sender's clock is too far from ours")]
+    AuthStale,
+    /// An HMAC trailer with the number of a key that we have not.
+    #[error("signed with a key that we have not")]
+    AuthUnknownKey,
+    /// An HMAC trailer that another key made, or for another message.
+    #[error("wrong HMAC")]
+    AuthInvalid,
+    /// An HMAC trailer that was seen before, or is older than one that was.
+    #[error("seen before, or older than one that was")]
+    AuthReplay,
     /// Version 2 with a password where we have none, without where we have one, or with an authentication header.
     #[error("another type of authentication than ours")]
     AuthType,
@@ -176,12 +198,18 @@ pub enum PacketError {
 
 impl PacketError {
     /// All of them, in order.
-    pub const ALL: [PacketError; 12] = [
+    pub const ALL: [PacketError; 18] = [
         PacketError::Short,
         PacketError::Ttl,
         PacketError::Version,
         PacketError::Kind,
         PacketError::Length,
+        PacketError::AuthMissing,
+        PacketError::AuthMalformed,
+        PacketError::AuthStale,
+        PacketError::AuthUnknownKey,
+        PacketError::AuthInvalid,
+        PacketError::AuthReplay,
         PacketError::AuthType,
         PacketError::Password,
         PacketError::Checksum,
@@ -199,6 +227,12 @@ impl PacketError {
             PacketError::Version => "version",
             PacketError::Kind => "type",
             PacketError::Length => "length",
+            PacketError::AuthMissing => "auth_ext_missing",
+            PacketError::AuthMalformed => "auth_ext_malformed",
+            PacketError::AuthStale => "auth_ext_stale",
+            PacketError::AuthUnknownKey => "auth_ext_unknown_key",
+            PacketError::AuthInvalid => "auth_ext_invalid_hmac",
+            PacketError::AuthReplay => "auth_ext_replay",
             PacketError::AuthType => "auth_type",
             PacketError::Password => "password",
             PacketError::Checksum => "checksum",

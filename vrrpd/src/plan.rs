@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Platform;
-use conf::platform::{Checksum, Track, Vip, VipAddress};
+use conf::platform::{Checksum, HmacMode, Track, Vip, VipAddress};
 use serde::{Deserialize, Serialize};
 
-use crate::packet::{PASSWORD, Rules, TTL, Version, Way};
+use crate::packet::{self, Hmac, Mode, PASSWORD, Rules, TTL, Version, Way};
 use crate::router::Config;
 use crate::router::announce::Pace;
 use crate::secrets::Secrets;
@@ -180,6 +180,7 @@ fn wanted(
         interval,
         way: way(platform, node, vip, family),
         password: password(vip, secrets)?,
+        hmac: hmac(vip, secrets)?,
     };
     let gated = platform
         .virtual_services
@@ -230,6 +231,33 @@ fn way(platform: &Platform, node: &str, vip: &Vip, family: Family) -> Way {
         peers,
         min_ttl: unicast.min_ttl,
     }
+}
+
+/// The keys that sign adverts and verify those of others.
+fn hmac(vip: &Vip, secrets: &Secrets) -> Result<Option<Hmac>, String> {
+    let Some(wanted) = &vip.vrrp.hmac else {
+        return Ok(None);
+    };
+    let mut keys = BTreeMap::new();
+    for (id, name) in &wanted.keys {
+        let key = secrets
+            .get(name)
+            .and_then(|secret| packet::Key::new(secret));
+        keys.insert(
+            *id,
+            key.ok_or_else(|| format!("secret {name} was not read"))?,
+        );
+    }
+    Ok(Some(Hmac {
+        keys,
+        active: wanted.active,
+        mode: match wanted.mode {
+            HmacMode::ReceiveOnly => Mode::ReceiveOnly,
+            HmacMode::Permissive => Mode::Permissive,
+            HmacMode::Enforce => Mode::Enforce,
+        },
+        window: Some(wanted.window.as_duration()).filter(|window| !window.is_zero()),
+    }))
 }
 
 /// The password of version 2, filled up with zeros.

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use conf::Platform;
 
-use crate::packet::PASSWORD;
+use crate::packet::{LONGEST_KEY, PASSWORD, SHORTEST_KEY};
 
 /// No secret of ours is longer.
 const LONGEST: u64 = 4096;
@@ -58,26 +58,56 @@ pub enum SecretError {
 pub fn read(platform: &Platform, node: &str) -> Result<Secrets, SecretError> {
     let mut secrets = Secrets::new();
     for (_, vip) in platform.vips_of_director(node) {
-        let Some(secret) = vip
-            .vrrp
-            .password
-            .as_ref()
-            .and_then(|name| platform.secrets.get(name))
-        else {
-            continue;
-        };
-        let (name, file) = (secret.name.clone(), secret.file.clone());
-        let content = read_file(&name, &file)?;
-        if content.is_empty() || content.len() > PASSWORD {
-            let what = format!(
-                "holds {} bytes: a password of VRRP version 2 has 1 to {PASSWORD}",
-                content.len()
-            );
-            return Err(SecretError::Content { name, file, what });
+        for name in vip.vrrp.secrets() {
+            let Some(secret) = platform.secrets.get(name) else {
+                continue;
+            };
+            let (name, file) = (name.clone(), secret.file.clone());
+            let content = read_file(&name, &file)?;
+            let judged = if vip.vrrp.password.as_ref() == Some(&name) {
+                password(content)
+            } else {
+                key(&content)
+            };
+            match judged {
+                Ok(content) => secrets.insert(name, content),
+                Err(what) => return Err(SecretError::Content { name, file, what }),
+            };
         }
-        secrets.insert(name, content);
     }
     Ok(secrets)
+}
+
+fn password(content: Vec<u8>) -> Result<Vec<u8>, String> {
+    if content.is_empty() || content.len() > PASSWORD {
+        return Err(format!(
+            "holds {} bytes: a password of VRRP version 2 has 1 to {PASSWORD}",
+            content.len()
+        ));
+    }
+    Ok(content)
+}
+
+/// A key of the HMAC: hexadecimal digits, which survive every editor.
+fn key(content: &[u8]) -> Result<Vec<u8>, String> {
+    let digit = |digit: &u8| char::from(*digit).to_digit(16);
+    let bytes: Option<Vec<u8>> = content
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
+            _ => None,
+        })
+        .collect();
+    let lengths = SHORTEST_KEY..=LONGEST_KEY;
+    bytes
+        .filter(|bytes| lengths.contains(&bytes.len()))
+        .ok_or_else(|| {
+            format!(
+                "holds no key: {} to {} hexadecimal digits (openssl rand -hex 32)",
+                SHORTEST_KEY * 2,
+                LONGEST_KEY * 2
+            )
+        })
 }
 
 fn read_file(name: &str, file: &str) -> Result<Vec<u8>, SecretError> {
@@ -117,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    fn platform(file: &Path) -> Platform {
+    fn platform(file: &Path, vrrp: &str) -> Platform {
         let text = format!(
             r#"
 schema = 1
@@ -132,7 +162,7 @@ front = {{ interface = "eth0", addresses = ["10.0.0.6"] }}
 network = "front"
 addresses = ["10.0.0.100/32"]
 directors = ["lb1", "lb2"]
-vrrp = {{ id = 51, version = 2, advert_interval = "1s", password = "old" }}
+vrrp = {{ id = 51, {vrrp} }}
 [secret.old]
 file = "{}"
 "#,
@@ -147,7 +177,10 @@ file = "{}"
     fn a_password_is_short_and_nobody_else_reads_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("password");
-        let platform = platform(&file);
+        let platform = platform(
+            &file,
+            "version = 2, advert_interval = \"1s\", password = \"old\"",
+        );
         let said = |node: &str| read(&platform, node).map_err(|error| error.to_string());
         assert!(
             said("lb1")
@@ -173,6 +206,29 @@ file = "{}"
                 (Ok(found), Ok(wanted)) => assert_eq!(found["old"], wanted),
                 (Err(found), Err(wanted)) => assert!(found.contains(wanted), "{found}"),
                 (found, _) => panic!("{content:?} {mode:o}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_hexadecimal() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        let platform = platform(&file, "hmac = { keys = [{ id = 1, secret = \"old\" }] }");
+        for (content, bytes) in [
+            ("0f".repeat(32) + "\n", Some(vec![15; 32])),
+            ("AB".repeat(64), Some(vec![0xab; 64])),
+            ("0f".repeat(31), None),
+            ("0f".repeat(65), None),
+            ("0g".repeat(32), None),
+            ("0f".repeat(32) + "0", None),
+        ] {
+            write(&file, &content).unwrap();
+            set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            match (read(&platform, "lb1"), bytes) {
+                (Ok(found), Some(wanted)) => assert_eq!(found["old"], wanted),
+                (Err(error), None) => assert!(error.to_string().contains("openssl rand -hex 32")),
+                (found, _) => panic!("{content:?}: {found:?}"),
             }
         }
     }

@@ -17,7 +17,7 @@ use conf::Moment;
 use conf::platform::Preempt;
 use conf::unit::Interval;
 use vrrpd::event::{Action, Input, Link, Standing, StateName, Yield};
-use vrrpd::packet::{self, Advert, ChecksumForm, GROUP, Origin, Rules, Version, Way};
+use vrrpd::packet::{self, Advert, ChecksumForm, GROUP, Origin, Rules, Seal, Version, Way};
 use vrrpd::router::announce::Pace;
 use vrrpd::router::{Config, Router};
 
@@ -105,6 +105,7 @@ fn rules() -> Rules {
         interval: 10,
         way: Way::Multicast,
         password: None,
+        hmac: None,
     }
 }
 
@@ -210,7 +211,7 @@ impl Segment {
                 from.into(),
                 GROUP.into(),
                 ChecksumForm::PseudoHeader,
-                None,
+                Seal::default(),
             ),
         );
         for to in 0..self.nodes.len() {
@@ -296,7 +297,7 @@ impl Segment {
         }
         for (arrived, source, bytes) in queue.into_iter().take(64) {
             let (origin, message) = Origin::read_ipv4(&bytes).unwrap();
-            let received = packet::decode(message, origin, &rules()).unwrap();
+            let received = packet::decode(message, origin, &rules(), Duration::ZERO).unwrap();
             assert_eq!(received.source, source);
             let now = self.now;
             let router = &mut self.nodes[node].router;

@@ -87,6 +87,8 @@ pub struct VrrpSettings {
     pub unicast: Option<Unicast>,
     /// The name of the secret with the password of version 2.
     pub password: Option<String>,
+    /// Adverts are signed and verified.
+    pub hmac: Option<Hmac>,
     /// How much the priority falls while the local director says that it is not ready. 0 to 253, default 100. It never faults.
     pub unready_penalty: u8,
     /// How long the last verdict of a director that does not answer is believed. Default 30 s; after it, "not ready".
@@ -101,6 +103,39 @@ pub struct VrrpSettings {
     pub garp_delay: Interval,
     /// Announce again this often while master; zero for never. Default 60 s.
     pub garp_refresh: Interval,
+}
+
+impl VrrpSettings {
+    /// The names of the secrets that it uses.
+    pub fn secrets(&self) -> impl Iterator<Item = &String> {
+        let keys = self.hmac.iter().flat_map(|hmac| &hmac.keys);
+        self.password.iter().chain(keys.map(|(_, secret)| secret))
+    }
+}
+
+/// Authentication of adverts by HMAC-SHA256, compatible with keepalived's `auth_hmac`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hmac {
+    /// The keys that are taken: their numbers with the names of their secrets.
+    pub keys: Vec<(u8, String)>,
+    /// The number of the one that signs.
+    pub active: u8,
+    /// What is sent and taken. Default enforce.
+    pub mode: HmacMode,
+    /// How far the directors' clocks may differ; zero: they are not compared. Default 5 s, or three advert intervals.
+    pub window: Interval,
+}
+
+/// What is sent and taken: the steps of a rollout in which no director is ever deaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HmacMode {
+    /// Adverts go out unsigned, and are taken with a good signature or without.
+    ReceiveOnly,
+    /// Adverts go out signed, and are taken with a good signature or without.
+    Permissive,
+    /// Adverts go out signed, and are taken with a good signature only.
+    Enforce,
 }
 
 /// Adverts by unicast: the peers are the other directors.

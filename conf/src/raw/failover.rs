@@ -81,6 +81,8 @@ table! {
             unicast: Unicast,
             /// With version 2: the name of the secret with the password that adverts carry in clear text.
             password: String,
+            /// Adverts are signed and verified by HMAC-SHA256, as keepalived's `auth_hmac` does it.
+            hmac: Hmac,
             /// How much the priority falls while the local director is not ready. Default 100.
             unready_penalty: WholeNumber<0, 253>,
             /// How long the last verdict of a silent director is believed. Default 30s.
@@ -95,6 +97,49 @@ table! {
             garp_delay: Interval,
             /// Announced again this often; 0s for never. Default 60s.
             garp_refresh: Interval,
+        }
+    }
+}
+
+table! {
+    /// A key of the HMAC.
+    HmacKey {
+        required {
+            /// Its number in the trailer, the same on all directors.
+            id: WholeNumber<1, 255>,
+            /// The name of the secret with the key: 64 to 128 hexadecimal digits.
+            secret: String,
+        }
+        optional {}
+    }
+}
+
+words! {
+    /// What is sent and taken.
+    HmacMode {
+        /// Nothing is signed yet; good signatures and none are taken.
+        ReceiveOnly = "receive_only",
+        /// Signed; good signatures and none are taken.
+        Permissive = "permissive",
+        /// Signed; only good signatures are taken.
+        Enforce = "enforce",
+    }
+}
+
+table! {
+    /// Authentication by HMAC.
+    Hmac {
+        required {
+            /// The keys that are taken.
+            keys: Vec<At<HmacKey>>,
+        }
+        optional {
+            /// The number of the key that signs. Default: the first one.
+            active: WholeNumber<1, 255>,
+            /// What is sent and taken. Default enforce.
+            mode: HmacMode,
+            /// How far the directors' clocks may differ; 0s: they are not compared. Default 5s, or three adverts.
+            window: Interval,
         }
     }
 }

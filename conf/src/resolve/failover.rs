@@ -8,11 +8,12 @@ use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    Checksum, Heartbeat, Preempt, Track, Unicast, Vip, VipAddress, VrrpSettings,
+    Checksum, Heartbeat, Hmac, HmacMode, Preempt, Track, Unicast, Vip, VipAddress, VrrpSettings,
 };
 use crate::problems::Tiers;
 use crate::raw::failover::{
-    Checksum as RawChecksum, Unadvertised, Unicast as RawUnicast, Vip as RawVip, Vrrp, VrrpDefaults,
+    Checksum as RawChecksum, Hmac as RawHmac, HmacMode as RawHmacMode, Unadvertised,
+    Unicast as RawUnicast, Vip as RawVip, Vrrp, VrrpDefaults,
 };
 use crate::unit::Interval;
 
@@ -21,6 +22,8 @@ const DEFAULT_ADVERT_INTERVAL: Interval = Interval::from_millis(100);
 const DEFAULT_VERSION: u8 = 3;
 /// From the same network (RFC 9568 section 5.1.1.3).
 const DEFAULT_TTL: u8 = 255;
+/// As keepalived's `time_window`.
+const DEFAULT_HMAC_WINDOW: Interval = Interval::from_secs(5);
 const DEFAULT_UNREADY_PENALTY: u8 = 100;
 const DEFAULT_VERDICT_HOLD: Interval = Interval::from_secs(30);
 /// As keepalived's garp_master_repeat and garp_master_delay.
@@ -114,6 +117,9 @@ impl<'a> Resolver<'a> {
         if let Some(heartbeat) = &raw.heartbeat {
             self.known_network(heartbeat, Tiers::FAILOVER, &format!("{key}.heartbeat"));
         }
+        let advert_interval = given(&raw.advert_interval)
+            .or(given(&defaults.advert_interval))
+            .unwrap_or(DEFAULT_ADVERT_INTERVAL);
         if let Some(password) = &raw.password {
             let secrets = self.raw.secret.as_ref();
             self.known(
@@ -125,12 +131,28 @@ impl<'a> Resolver<'a> {
                 "secret",
             );
         }
+        for key_of in raw.hmac.iter().flat_map(|hmac| hmac.keys.iter()) {
+            for secret in key_of.value.iter().filter_map(|key| key.secret.as_ref()) {
+                let key = format!("{key}.hmac.keys");
+                let secrets = self.raw.secret.as_ref();
+                self.known(
+                    secrets,
+                    codes::UNKNOWN_SECRET,
+                    Tiers::FAILOVER,
+                    secret,
+                    &key,
+                    "secret",
+                );
+            }
+        }
+        let hmac = raw
+            .hmac
+            .as_ref()
+            .and_then(|hmac| self.hmac(&key, hmac, advert_interval));
         let track = self.tracks(&key, raw);
         Some(VrrpSettings {
             id: given(&raw.id)?,
-            advert_interval: given(&raw.advert_interval)
-                .or(given(&defaults.advert_interval))
-                .unwrap_or(DEFAULT_ADVERT_INTERVAL),
+            advert_interval,
             priorities: values(raw.priorities.as_ref()),
             preempt: self.preempt(&key, raw, defaults),
             startup_delay: given(&raw.startup_delay)
@@ -147,6 +169,7 @@ impl<'a> Resolver<'a> {
                 .as_ref()
                 .and_then(|unicast| unicast_of(&unicast.value)),
             password: raw.password.as_ref().map(|name| name.value.clone()),
+            hmac,
             unready_penalty: given(&raw.unready_penalty)
                 .or(given(&defaults.unready_penalty))
                 .map_or(DEFAULT_UNREADY_PENALTY, |penalty| penalty.narrow()),
@@ -166,6 +189,57 @@ impl<'a> Resolver<'a> {
             garp_refresh: given(&raw.garp_refresh)
                 .or(given(&defaults.garp_refresh))
                 .unwrap_or(DEFAULT_GARP_REFRESH),
+        })
+    }
+
+    /// The keys, each once, and one of them signs.
+    fn hmac(&mut self, vrrp: &str, raw: &At<RawHmac>, advert: Interval) -> Option<Hmac> {
+        let mut keys: Vec<(u8, String)> = Vec::new();
+        let written = raw.keys.iter().flat_map(|keys| &keys.value);
+        for key in written {
+            let (Some(id), Some(secret)) = (&key.id, &key.secret) else {
+                continue;
+            };
+            let number = id.value.narrow();
+            if keys.iter().any(|(known, _)| *known == number) {
+                self.report(
+                    codes::HMAC_KEY_TWICE,
+                    Tiers::FAILOVER,
+                    id.span,
+                    format!("{vrrp}.hmac.keys"),
+                    format!("the key number {number} is given twice"),
+                )
+                .help("the number travels with each advert and says which key signed it");
+            }
+            keys.push((number, secret.value.clone()));
+        }
+        let first = keys.first().map(|(id, _)| *id);
+        let active = match &raw.active {
+            Some(active) => active.value.narrow(),
+            None => first?,
+        };
+        if let Some(written) = raw.active.as_ref()
+            && !keys.iter().any(|(id, _)| *id == active)
+        {
+            self.report(
+                codes::HMAC_NO_ACTIVE,
+                Tiers::FAILOVER,
+                written.span,
+                format!("{vrrp}.hmac.active"),
+                format!("no key has the number {active}"),
+            )
+            .help("name the number of one of `keys`: that key signs");
+        }
+        let three = Interval::from_micros(advert.as_micros().saturating_mul(3));
+        Some(Hmac {
+            keys,
+            active,
+            mode: match given(&raw.mode) {
+                Some(RawHmacMode::ReceiveOnly) => HmacMode::ReceiveOnly,
+                Some(RawHmacMode::Permissive) => HmacMode::Permissive,
+                Some(RawHmacMode::Enforce) | None => HmacMode::Enforce,
+            },
+            window: given(&raw.window).unwrap_or(three.max(DEFAULT_HMAC_WINDOW)),
         })
     }
 

@@ -24,7 +24,7 @@ const SETTINGS: &[(&str, Tiers, Find)] = &[
     }),
     ("a secret", Tiers::LAYER7, |judge| {
         let vips = judge.platform.vips.values();
-        let used: Vec<&String> = vips.filter_map(|vip| vip.vrrp.password.as_ref()).collect();
+        let used: Vec<&String> = vips.flat_map(|vip| vip.vrrp.secrets()).collect();
         let secrets = judge.raw.secret.iter().flat_map(|secrets| &secrets.0);
         secrets
             .filter(|(name, _)| !used.contains(name))

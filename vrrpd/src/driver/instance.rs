@@ -13,7 +13,9 @@ use crate::arp;
 use crate::event::{Action, Input, Link, Standing};
 use crate::mailbox::{Acknowledgement, Interface, Report, RouterView, Wish};
 use crate::ndp;
-use crate::packet::{self, ChecksumForm, GROUP, GROUP6, Origin, PacketError, Version, Way};
+use crate::packet::{
+    self, ChecksumForm, GROUP, GROUP6, Origin, PacketError, Replays, Seal, Sequence, Version, Way,
+};
 use crate::plan::{Family, Key, Wanted};
 use crate::router::{OWNER, PHASES, Router, State};
 use crate::socket::FrameSocket;
@@ -44,6 +46,9 @@ pub(crate) struct Instance {
     heard: BTreeMap<ChecksumForm, u64>,
     last_form: Option<ChecksumForm>,
     errors: BTreeMap<PacketError, (u64, Moment)>,
+    /// The number of the last advert that was signed, and the last ones of others.
+    sequence: Sequence,
+    replays: Replays,
     send_errors: u64,
     announcer_errors: u64,
     lateness: Lateness,
@@ -77,6 +82,8 @@ impl Instance {
             heard: BTreeMap::new(),
             last_form: None,
             errors: BTreeMap::new(),
+            sequence: Sequence(0),
+            replays: Replays::default(),
             send_errors: 0,
             announcer_errors: 0,
             lateness: Lateness::default(),
@@ -235,7 +242,15 @@ impl Instance {
         now: Moment,
         shared: &mut Shared,
     ) {
-        match packet::decode(message, origin, &self.wanted.rules) {
+        let wall = self.wall();
+        let judged =
+            packet::decode(message, origin, &self.wanted.rules, wall).and_then(|received| {
+                if let Some(sequence) = received.sequence {
+                    self.replays.take(received.source, sequence)?;
+                }
+                Ok(received)
+            });
+        match judged {
             Ok(received) => {
                 *self.heard.entry(received.form).or_default() += 1;
                 self.last_form = Some(received.form);
@@ -317,6 +332,7 @@ impl Instance {
         };
         let advert = self.router.advert(priority);
         let form = self.form();
+        let wall = self.wall();
         let rules = &self.wanted.rules;
         let group = match source {
             IpAddr::V4(_) => IpAddr::V4(GROUP),
@@ -327,7 +343,15 @@ impl Instance {
             Way::Unicast { peers, .. } => peers,
         };
         for to in receivers {
-            let bytes = packet::encode(&advert, source, *to, form, rules.password.as_ref());
+            let hmac = rules.hmac.as_ref();
+            let seal = Seal {
+                password: rules.password.as_ref(),
+                hmac: hmac.map(|hmac| {
+                    self.sequence = self.sequence.next(wall);
+                    (hmac, self.sequence)
+                }),
+            };
+            let bytes = packet::encode(&advert, source, *to, form, seal);
             if let Err(error) = port.socket.send(&bytes, *to) {
                 self.send_errors += 1;
                 let now = clock::now();
@@ -385,6 +409,14 @@ impl Instance {
             // The peers know this node by no other.
             Way::Unicast { .. } => named.copied(),
             Way::Multicast => named.or_else(|| candidates.next()).copied(),
+        }
+    }
+
+    /// The time since 1970, where adverts are signed.
+    fn wall(&self) -> Duration {
+        match self.wanted.rules.hmac {
+            Some(_) => super::wall_since_epoch(),
+            None => Duration::ZERO,
         }
     }
 

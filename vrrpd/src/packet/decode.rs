@@ -2,11 +2,12 @@
 //! `vrrp_check_packet`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use super::checksum::{pseudo_header, sum};
 use super::{
-    AUTH_NONE, AUTH_PASSWORD, Advert, ChecksumForm, GROUP, GROUP6, HEADER, KIND, MAX_INTERVAL,
-    Origin, PASSWORD, PacketError, Received, TTL, Version,
+    AUTH_NONE, AUTH_PASSWORD, Advert, ChecksumForm, GROUP, GROUP6, HEADER, Hmac, KIND,
+    MAX_INTERVAL, Origin, PASSWORD, PacketError, Received, TTL, Version,
 };
 
 /// What a virtual router takes.
@@ -20,6 +21,8 @@ pub struct Rules {
     pub way: Way,
     /// The password of version 2.
     pub password: Option<[u8; PASSWORD]>,
+    /// The HMAC trailer.
+    pub hmac: Option<Hmac>,
 }
 
 /// How adverts travel.
@@ -36,10 +39,15 @@ pub enum Way {
     },
 }
 
-/// Reads a message, and judges it by the rules.
-pub fn decode(message: &[u8], origin: Origin, rules: &Rules) -> Result<Received, PacketError> {
+/// Reads a message, and judges it by the rules. `wall` is the time since 1970, for the window of HMAC trailers.
+pub fn decode(
+    packet: &[u8],
+    origin: Origin,
+    rules: &Rules,
+    wall: Duration,
+) -> Result<Received, PacketError> {
     let [version_and_kind, vrid, priority, count, fifth, sixth, _, _] =
-        *message.first_chunk::<HEADER>().ok_or(PacketError::Short)?;
+        *packet.first_chunk::<HEADER>().ok_or(PacketError::Short)?;
     let min_ttl = match rules.way {
         Way::Multicast => TTL,
         Way::Unicast { min_ttl, .. } => min_ttl,
@@ -64,9 +72,13 @@ pub fn decode(message: &[u8], origin: Origin, rules: &Rules) -> Result<Received,
         Version::V2 => listed.saturating_add(PASSWORD),
         Version::V3 => listed,
     };
-    // What follows the message is no part of it (keepalived's trailer for authentication stands there).
-    let message = message.get(..length).ok_or(PacketError::Length)?;
+    let (message, rest) = packet.split_at_checked(length).ok_or(PacketError::Length)?;
     let addresses = message.get(HEADER..listed).ok_or(PacketError::Length)?;
+    // Without keys of ours, what follows the message means nothing: the sender may be further in a rollout than we are.
+    let sequence = match &rules.hmac {
+        Some(hmac) => hmac.verify(message, rest, origin, wall)?,
+        None => None,
+    };
     let interval = match rules.version {
         Version::V2 => {
             authenticate(fifth, message.get(listed..).unwrap_or_default(), rules)?;
@@ -75,7 +87,9 @@ pub fn decode(message: &[u8], origin: Origin, rules: &Rules) -> Result<Received,
         // The upper four bits are reserved and ignored.
         Version::V3 => u16::from_be_bytes([fifth, sixth]) & MAX_INTERVAL,
     };
-    let form = form(message, origin, rules.version).ok_or(PacketError::Checksum)?;
+    let form = form(message, origin, rules.version)
+        .or_else(|| form(packet, origin, rules.version).filter(|_| !rest.is_empty()))
+        .ok_or(PacketError::Checksum)?;
     if !rules.way.leads_to(origin.destination) {
         return Err(PacketError::Destination);
     }
@@ -98,6 +112,7 @@ pub fn decode(message: &[u8], origin: Origin, rules: &Rules) -> Result<Received,
             addresses: read_addresses(addresses, size),
         },
         form,
+        sequence,
     })
 }
 
@@ -140,7 +155,7 @@ fn authenticate(kind: u8, data: &[u8], rules: &Rules) -> Result<(), PacketError>
     }
 }
 
-/// Which form of the checksum fits.
+/// Which form of the checksum fits. Where a trailer follows, the kernel of an IPv6 sender has put it under the checksum as well.
 fn form(message: &[u8], origin: Origin, version: Version) -> Option<ChecksumForm> {
     let bare = || sum(0, message) == 0xffff;
     let with_pseudo_header = || {

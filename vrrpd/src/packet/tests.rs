@@ -16,6 +16,7 @@ fn rules() -> Rules {
         interval: 10,
         way: Way::Multicast,
         password: None,
+        hmac: None,
     }
 }
 
@@ -31,7 +32,7 @@ fn unicast(peers: &[IpAddr]) -> Rules {
 
 fn read_by(datagram: &[u8], rules: &Rules) -> Result<Received, PacketError> {
     let (origin, message) = Origin::read_ipv4(datagram)?;
-    decode(message, origin, rules)
+    decode(message, origin, rules, Duration::ZERO)
 }
 
 fn read(datagram: &[u8]) -> Result<Received, PacketError> {
@@ -39,7 +40,7 @@ fn read(datagram: &[u8]) -> Result<Received, PacketError> {
 }
 
 fn write(advert: &Advert, form: ChecksumForm) -> Vec<u8> {
-    encode(advert, SOURCE.into(), GROUP.into(), form, None)
+    encode(advert, SOURCE.into(), GROUP.into(), form, Seal::default())
 }
 
 fn datagram(payload: &[u8], ttl: u8, destination: Ipv4Addr) -> Vec<u8> {
@@ -272,7 +273,10 @@ fn captures_of_version_2_and_unicast_are_read_by_their_rules() {
                 received.source,
                 destination,
                 ChecksumForm::PseudoHeader,
-                rules.password.as_ref(),
+                Seal {
+                    password: rules.password.as_ref(),
+                    hmac: None,
+                },
             );
             assert_eq!(datagram[20..20 + written.len()], written);
         }
@@ -371,7 +375,10 @@ fn vectors_of_version_2() {
             SOURCE.into(),
             GROUP.into(),
             ChecksumForm::PseudoHeader,
-            password.as_ref(),
+            Seal {
+                password: password.as_ref(),
+                hmac: None,
+            },
         );
         assert_eq!(written, hex(bytes), "no pseudo-header in version 2");
     }
@@ -404,7 +411,7 @@ fn a_capture_over_ipv6_is_read_and_written() {
     let packets = captured6(include_bytes!("../../tests/fixtures/v3-ipv6.pcap"));
     assert_eq!(packets.len(), 20);
     for (at, (origin, message)) in packets.iter().enumerate() {
-        let received = decode(message, *origin, &rules()).unwrap();
+        let received = decode(message, *origin, &rules(), Duration::ZERO).unwrap();
         let vips: Vec<String> = received
             .advert
             .addresses
@@ -418,7 +425,7 @@ fn a_capture_over_ipv6_is_read_and_written() {
             origin.source,
             origin.destination,
             ChecksumForm::Message,
-            None,
+            Seal::default(),
         );
         assert_eq!(
             &written, message,
@@ -439,7 +446,10 @@ fn a_capture_over_ipv6_is_read_and_written() {
                 destination: to,
                 ttl,
             };
-            assert_eq!(decode(message, origin, &rules()), Err(error));
+            assert_eq!(
+                decode(message, origin, &rules(), Duration::ZERO),
+                Err(error)
+            );
         }
     }
     let global = Origin {
@@ -447,7 +457,7 @@ fn a_capture_over_ipv6_is_read_and_written() {
         destination: GROUP6.into(),
         ttl: 255,
     };
-    let advert = decode(&packets[0].1, packets[0].0, &rules())
+    let advert = decode(&packets[0].1, packets[0].0, &rules(), Duration::ZERO)
         .unwrap()
         .advert;
     let message = encode(
@@ -455,10 +465,15 @@ fn a_capture_over_ipv6_is_read_and_written() {
         global.source,
         global.destination,
         ChecksumForm::PseudoHeader,
-        None,
+        Seal::default(),
     );
-    assert_eq!(decode(&message, global, &rules()), Err(PacketError::Source));
-    assert!(decode(&message[..30], packets[0].0, &rules()) == Err(PacketError::Length));
+    assert_eq!(
+        decode(&message, global, &rules(), Duration::ZERO),
+        Err(PacketError::Source)
+    );
+    assert!(
+        decode(&message[..30], packets[0].0, &rules(), Duration::ZERO) == Err(PacketError::Length)
+    );
 }
 
 proptest! {
@@ -473,7 +488,7 @@ proptest! {
         let form = if pseudo_header { ChecksumForm::PseudoHeader } else { ChecksumForm::Message };
         let advert = Advert { version: Version::V3, vrid, priority, interval, addresses };
         let bytes = datagram(&write(&advert, form), 255, GROUP);
-        prop_assert_eq!(read(&bytes).unwrap(), Received { source: IpAddr::V4(SOURCE), advert, form });
+        prop_assert_eq!(read(&bytes).unwrap(), Received { source: IpAddr::V4(SOURCE), advert, form, sequence: None });
     }
 }
 
@@ -500,7 +515,7 @@ fn no_input_panics() {
                 &datagram(&bytes[..bytes.len().min(1400)], 255, GROUP),
                 rules,
             );
-            let _ = decode(bytes, six, rules);
+            let _ = decode(bytes, six, rules, Duration::ZERO);
         }
     });
 }

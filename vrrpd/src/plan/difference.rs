@@ -109,6 +109,9 @@ fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
     if before.rules.password != after.rules.password {
         changes.push("password".to_owned());
     }
+    if before.rules.hmac != after.rules.hmac {
+        changes.push("keys or mode of the HMAC".to_owned());
+    }
     if changes.is_empty() {
         changes.push("announcements, delays, directors or tracked checks".to_owned());
     }
