@@ -53,18 +53,27 @@ const SHOWN: [(&str, &str, Count); 4] = [
 pub(super) fn note(
     faults: &mut Faults,
     kind: &'static str,
-    text: String,
     source: Option<IpAddr>,
     now: Moment,
+    text: impl FnOnce() -> String,
 ) {
-    let count = faults.get(kind).map_or(1, |fault| fault.count + 1);
-    let fault = Fault {
-        count,
-        last: now,
-        source,
-        text,
-    };
-    faults.insert(kind, fault);
+    match faults.get_mut(kind) {
+        // In a flood, nothing is written anew but what differs.
+        Some(fault) if fault.source == source && source.is_some() => {
+            fault.count += 1;
+            fault.last = now;
+        }
+        before => {
+            let count = before.map_or(0, |fault| fault.count) + 1;
+            let fault = Fault {
+                count,
+                last: now,
+                source,
+                text: text(),
+            };
+            faults.insert(kind, fault);
+        }
+    }
 }
 
 /// What the state machine has counted because of a packet.
@@ -77,7 +86,7 @@ pub(super) fn note_counted(
 ) {
     for (kind, text, count) in SHOWN {
         if count(after) > count(before) {
-            note(faults, kind, text.to_owned(), Some(source), now);
+            note(faults, kind, Some(source), now, || text.to_owned());
         }
     }
 }

@@ -274,8 +274,10 @@ impl Instance {
                 faults::note_counted(&mut self.faults, &before, &after, source, now);
             }
             Err(error) => {
-                let (kind, text) = (error.label(), error.to_string());
-                faults::note(&mut self.faults, kind, text, Some(origin.source), now);
+                let source = Some(origin.source);
+                faults::note(&mut self.faults, error.label(), source, now, || {
+                    error.to_string()
+                });
                 let entry = self.errors.entry(error).or_insert((0, Moment::ZERO));
                 entry.0 += 1;
                 if entry.0 == 1 || now.since(entry.1) >= BAD_PACKET_EVERY {
@@ -355,7 +357,7 @@ impl Instance {
             if let Err(error) = port.socket.send(&bytes, *to) {
                 self.send_errors += 1;
                 let now = clock::now();
-                faults::note(&mut self.faults, "send", chain(&error), None, now);
+                faults::note(&mut self.faults, "send", None, now, || chain(&error));
             }
         }
     }
@@ -384,8 +386,9 @@ impl Instance {
             };
             if let Err(error) = sent {
                 self.announcer_errors += 1;
-                let text = format!("failed to announce {address}: {error}");
-                faults::note(&mut self.faults, "announce", text, None, clock::now());
+                faults::note(&mut self.faults, "announce", None, clock::now(), || {
+                    format!("failed to announce {address}: {error}")
+                });
             }
         }
     }
