@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tests::bench::usage;
 use tests::routers::{Families, Pair, platform};
 use tests::wait;
@@ -26,6 +27,28 @@ fn work(pair: &Pair, director: usize) -> Work {
 }
 
 #[test]
+fn a_backup_that_wakes_up_to_thousands_of_adverts_reads_them_before_it_believes_a_timer() {
+    let mut pair = Pair::new();
+    pair.start(&platform(255, "100ms", Families::Both));
+    let received = |pair: &Pair| pair.daemons[1].metric("vrrp_advertisements_received_total", "");
+    for _ in 0..3 {
+        let (transitions, before) = (pair.transitions(), received(&pair));
+        // Down timers end after 306 ms; from 606 ms on the process would know by itself that it slept.
+        pair.daemons[1].signal(Signal::STOP);
+        wait::for_a_while(Duration::from_millis(500));
+        pair.daemons[1].signal(Signal::CONT);
+        wait::until("it has caught up", Duration::from_secs(10), || {
+            received(&pair) - before > 510.0 * 8.0
+        });
+        assert_eq!(
+            pair.transitions(),
+            transitions,
+            "every master had spoken in time"
+        );
+    }
+}
+
+#[test]
 fn hundreds_of_addresses_move_as_fast_as_one() {
     let mut pair = Pair::new();
     pair.start(&platform(255, "100ms", Families::Both));
@@ -40,7 +63,7 @@ fn hundreds_of_addresses_move_as_fast_as_one() {
     };
     assert_eq!(held(), 0);
     let begun = std::time::Instant::now();
-    pair.daemons[0].signal(rustix::process::Signal::STOP);
+    pair.daemons[0].signal(Signal::STOP);
     wait::until(
         "the backup is master of all",
         Duration::from_secs(10),
@@ -60,7 +83,7 @@ fn hundreds_of_addresses_move_as_fast_as_one() {
             "the slowest of them"
         );
     }
-    pair.daemons[0].signal(rustix::process::Signal::CONT);
+    pair.daemons[0].signal(Signal::CONT);
     wait::until("all is as before", Duration::from_secs(20), || {
         pair.in_state(0, "master") == 510 && pair.in_state(1, "backup") == 510 && held() == 0
     });
