@@ -128,6 +128,8 @@ codes! {
     HMAC_KEY_TWICE = "E0225": "Each key of the HMAC has a number of its own, which travels with every advert.";
     HMAC_NO_ACTIVE = "E0226": "One of the keys signs; the others are only taken, so that keys can be changed without a deaf moment.";
     UNICAST_ALONE = "E0224": "Unicast adverts go to the other directors of the VIP. Where there is none nobody would hear them, and multicast is never used instead.";
+    SYNC_GROUP_TWICE = "E0231": "The VIPs of a sync group are on one director, all of them. One that is in two groups would tie both together without saying so.";
+    SYNC_GROUP_DIRECTORS = "E0232": "The VIPs of a sync group move together, so each of its directors must be able to hold all of them.";
     VIP_IS_NODE = "E0213": "A virtual address moves; a node's own address stays. An address that is both ends up on two machines.";
     SERVER_IS_VIP = "E0310": "A real server that is a virtual address sends the packets back to the director that forwarded them.";
     DR_NETWORK = "E0311": "Direct routing only rewrites the destination's MAC address, so directors and real servers must be in one layer-2 network.";
@@ -169,6 +171,7 @@ codes! {
     WEIGHT_TOO_SMALL = "W0204": "The priority of the preferred director, less the weight, is still not below the next director's, and a backup does not take over at equal priority. With keepalived's usual gap of 20 and a weight of -20 the VIP does not move either.";
     PENALTY_TOO_SMALL = "W0205": "The priority of the preferred director, less the penalty, is still not below the next director's: a director that is not ready would keep the VIP.";
     CLEAR_PASSWORD = "W0221": "The password of VRRP version 2 is sent in clear text with every advert: it keeps misconfigured routers apart, no attacker. Adverts from outside the network are refused by their TTL anyway.";
+    SYNC_GROUP_PRIORITIES = "W0231": "A sync group has one priority on each director: the lowest of its VIPs', with everything that lowers it. So all networks agree on who is preferred, and no two groups pull at one another.";
     HEARTBEAT_SAME = "W0206": "A second heartbeat path over the first one's network fails together with it.";
     UNUSED_VIP = "W0301": "The VIP moves between directors, but nothing answers on it.";
     SYNC_ON_CLIENTS = "W0302": "Connection synchronisation is plain, unauthenticated multicast; anybody in that network can read and forge it.";

@@ -359,7 +359,7 @@ pub(crate) fn tiers_of(path: &str, check_users: &BTreeMap<String, Tiers>) -> Tie
         ("edge", _) | ("defaults", "timeouts" | "retry") => Tiers::LAYER7,
         ("vip", _) => Tiers::VIP,
         ("virtual_service" | "connection_sync" | "director", _) => Tiers::LAYER4,
-        ("vrrpd", _) | ("defaults", "vrrp") => Tiers::FAILOVER,
+        ("vrrpd" | "sync_group", _) | ("defaults", "vrrp") => Tiers::FAILOVER,
         ("check", name) => check_users.get(name).copied().unwrap_or(Tiers::ALL),
         _ => Tiers::ALL,
     }

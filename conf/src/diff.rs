@@ -125,6 +125,7 @@ const TABLES: &[(&str, &str)] = &[
     ("nodes", "node"),
     ("groups", "group"),
     ("vips", "vip"),
+    ("sync_groups", "sync_group"),
     ("virtual_services", "virtual_service"),
     ("listeners", "listener"),
     ("upstreams", "upstream"),

@@ -33,7 +33,8 @@ pub use settings::{
     Monitoring, Peers, Readiness, ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
 };
 pub use vip::{
-    Checksum, Heartbeat, Hmac, HmacMode, Preempt, Track, Unicast, Vip, VipAddress, VrrpSettings,
+    Checksum, Heartbeat, Hmac, HmacMode, Preempt, SyncGroup, Track, Unicast, Vip, VipAddress,
+    VrrpSettings,
 };
 
 /// Where something stands in the files: for messages, `plan` and `why`. Not part of any comparison or hash: moving a line changes nothing.
@@ -81,6 +82,8 @@ pub struct Platform {
     pub groups: BTreeMap<String, Group>,
     /// Virtual IP sets that move together.
     pub vips: BTreeMap<String, Vip>,
+    /// VIPs of several networks that are on one director, by the group's name.
+    pub sync_groups: BTreeMap<String, SyncGroup>,
     /// Layer-4 services by name.
     pub virtual_services: BTreeMap<String, VirtualService>,
     /// IPVS connection synchronisation between directors, if asked for.

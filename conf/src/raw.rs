@@ -33,6 +33,8 @@ table! {
             group: Named<topology::Group>,
             /// Virtual IP addresses that move together between directors.
             vip: Named<failover::Vip>,
+            /// VIPs that are on one director, all of them.
+            sync_group: Named<failover::SyncGroup>,
             /// Layer-4 services, balanced by IPVS on the directors of their VIPs.
             virtual_service: Named<layer4::VirtualService>,
             /// IPVS connection synchronisation between the directors.

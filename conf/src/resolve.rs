@@ -63,6 +63,7 @@ pub(crate) fn resolve(
         networks,
         groups: resolver.groups(),
         vips: BTreeMap::new(),
+        sync_groups: resolver.sync_groups(),
         virtual_services: BTreeMap::new(),
         connection_sync: resolver.connection_sync(),
         listeners: resolver.listeners(),

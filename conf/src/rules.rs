@@ -9,6 +9,7 @@ mod check;
 mod edge;
 mod failover;
 mod forwarding;
+mod group;
 mod layer4;
 mod layer7;
 mod peers;

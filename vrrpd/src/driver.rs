@@ -24,6 +24,7 @@ use conf::Moment;
 use daemon::clock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::group::Group;
 use crate::mailbox::{Inbox, Interface, Mailbox, Outbox, Report, Snapshot, Work};
 use crate::plan::{Key, Wanted, restarts};
 use crate::rights::{self, Rights};
@@ -37,6 +38,8 @@ use ports::{PortId, Ports};
 const PACKETS: usize = 64;
 /// Larger than any advert with 255 addresses and its headers.
 const PACKET_SIZE: usize = 2048;
+/// Rounds in which the members of a sync group hear of one another: each is at most one change of state of each member.
+const ROUNDS: usize = 8;
 /// How far the two clocks may drift apart within one wake before time stamps are not believed.
 const CLOCK_SLACK: Duration = Duration::from_secs(5);
 
@@ -48,6 +51,7 @@ pub(crate) struct Driver {
     numbers: BTreeMap<Key, Number>,
     next: u64,
     agenda: Agenda,
+    groups: BTreeMap<String, Group<Key>>,
     rights: Rights,
     lag: Duration,
     work: Work,
@@ -91,6 +95,7 @@ impl Driver {
             numbers: BTreeMap::new(),
             next: 0,
             agenda: Agenda::default(),
+            groups: BTreeMap::new(),
             rights: Rights::default(),
             lag: Duration::ZERO,
             work: Work::default(),
@@ -213,6 +218,34 @@ impl Driver {
         if let Some(instance) = self.instances.get_mut(&number) {
             happens(instance, &mut self.shared);
             self.agenda.set(number, instance.poll_timeout());
+            if let Some(group) = instance.wanted().group.clone() {
+                self.settle(&group);
+            }
+        }
+    }
+
+    /// The members of a sync group hear of one another, until nothing is left to say.
+    fn settle(&mut self, name: &str) {
+        let of_group = |instance: &&Instance| instance.wanted().group.as_deref() == Some(name);
+        for _ in 0..ROUNDS {
+            let members = self.instances.values().filter(of_group);
+            let members = members.map(|instance| (instance.key().clone(), instance.member()));
+            let members = members.collect();
+            let group = self.groups.entry(name.to_owned()).or_default();
+            let inputs = group.settle(&members);
+            if inputs.is_empty() {
+                return;
+            }
+            let now = clock::now();
+            for (key, input) in inputs {
+                let Some(number) = self.numbers.get(&key).copied() else {
+                    continue;
+                };
+                if let Some(instance) = self.instances.get_mut(&number) {
+                    instance.feed(input, now, &mut self.shared);
+                    self.agenda.set(number, instance.poll_timeout());
+                }
+            }
         }
     }
 
@@ -293,6 +326,8 @@ impl Driver {
             self.numbers.remove(instance.key());
             self.agenda.set(number, None);
         }
+        let used = |name: &String| routers.values().any(|one| one.group.as_ref() == Some(name));
+        self.groups.retain(|name, _| used(name));
         for (key, wanted) in routers {
             if let Some(number) = self.numbers.get(&key) {
                 self.touch(*number, |instance, shared| {

@@ -23,6 +23,10 @@ pub enum Input {
     Link(Link),
     /// How this node stands for the VIP has changed.
     Standing(Standing),
+    /// What the members of its sync group have in common has changed.
+    Common(Common),
+    /// Another member of its sync group has moved.
+    Follow(Follow),
     /// A valid advert of our virtual router id came in.
     Advert {
         /// The sender.
@@ -62,6 +66,31 @@ pub struct Standing {
     pub priority: u8,
     /// A reason to leave the VIP to anyone else who can have it.
     pub yields: Option<Yield>,
+}
+
+/// What the members of a sync group have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Common {
+    /// How the group stands: takes the place of the member's own standing.
+    pub standing: Standing,
+    /// Another member cannot take part.
+    pub fault: bool,
+    /// This member decides ties for all.
+    pub leads: bool,
+}
+
+/// What a member of a sync group does because of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Follow {
+    /// Becomes master.
+    Master,
+    /// Becomes backup: the addresses go.
+    Backup,
+    /// Becomes backup, but keeps the addresses until a peer is heard.
+    Linger,
+    /// Announces the addresses again: another member had a second master.
+    Announce,
 }
 
 /// Why a node leaves its VIP to others. It still takes over if nobody else is there: some node always holds the VIP.
@@ -177,6 +206,10 @@ pub enum Why {
     NoAddress,
     /// The interface works again.
     LinkUp,
+    /// Another member of its sync group cannot take part.
+    GroupFault,
+    /// Its sync group has moved.
+    Group,
     /// No master was heard for the Active_Down_Interval.
     MasterSilent,
     /// The master said that it stops.
@@ -216,6 +249,8 @@ impl fmt::Display for Why {
             Why::LinkDown => f.write_str("the interface cannot be used"),
             Why::NoAddress => f.write_str("the interface has no address to send from"),
             Why::LinkUp => f.write_str("the interface works again"),
+            Why::GroupFault => f.write_str("a member of its sync group cannot take part"),
+            Why::Group => f.write_str("its sync group has moved"),
             Why::MasterSilent => f.write_str("no master was heard"),
             Why::MasterStopped { peer } => write!(f, "the master {peer} has stopped"),
             Why::Preempted { peer, priority } => {

@@ -1,7 +1,7 @@
 //! VRRP failover of the virtual IP addresses: RFC 9568 (version 3) over both families, RFC 3768 (version 2) over IPv4.
 //!
 //! The cores decide and are pure: [`packet`] reads and writes adverts, [`router`] is the state machine of one virtual router, [`gate`]
-//! weighs the local director's verdicts, [`standing`] makes a priority of everything known, [`plan`] says what the platform file wants of
+//! weighs the local director's verdicts, [`standing`] makes a priority of everything known, [`group`] keeps routers in one state, [`plan`] says what the file wants of
 //! this node. The shells carry it out: `run` wires one protocol thread (`driver`, no tokio) to a tokio runtime with netlink, the
 //! director's verdicts, tracked checks and the control sockets; `run` has the picture.
 //!
@@ -16,6 +16,7 @@ mod doctor;
 mod driver;
 pub mod event;
 pub mod gate;
+pub mod group;
 pub mod handover;
 mod mailbox;
 mod metrics;

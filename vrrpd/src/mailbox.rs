@@ -191,6 +191,8 @@ pub(crate) struct RouterView {
     pub(crate) state: StateName,
     pub(crate) addresses: Option<Addresses>,
     pub(crate) lingering: bool,
+    /// Its Down timer has run out, but not those of its whole sync group.
+    pub(crate) waits_for_group: bool,
     pub(crate) since: conf::Moment,
     pub(crate) why: Why,
     pub(crate) priority: u8,

@@ -72,6 +72,8 @@ pub struct Held {
 pub struct Wanted {
     /// The protocol's side.
     pub config: Config,
+    /// The sync group.
+    pub group: Option<String>,
     /// The interface for adverts.
     pub interface: String,
     /// This node's own addresses of the family on that network: one of them is the source of adverts over IPv4.
@@ -182,6 +184,9 @@ fn wanted(
         password: password(vip, secrets)?,
         hmac: hmac(vip, secrets)?,
     };
+    let group = platform.sync_groups.values();
+    let mut group = group.filter(|group| group.vips.iter().any(|member| member == name));
+    let group = group.next().map(|group| group.name.clone());
     let gated = platform
         .virtual_services
         .values()
@@ -191,6 +196,7 @@ fn wanted(
             version,
             vrid: vrrp.id.get(),
             interval,
+            down_adverts: vrrp.down_timer_adverts,
             addresses: advertised,
             unadvertised: of_family(&vip.unadvertised),
             preempt: vrrp.preempt,
@@ -201,7 +207,9 @@ fn wanted(
                 refresh: vrrp.garp_refresh.as_duration(),
             },
             has_peers: vip.directors.len() > 1,
+            grouped: group.is_some(),
         },
+        group,
         interface,
         own,
         held,

@@ -18,7 +18,9 @@ use conf::Moment;
 use conf::platform::Preempt;
 use serde::Serialize;
 
-use crate::event::{Action, Input, Link, Standing, StateName, Why, YIELDING, Yield};
+use crate::event::{
+    Action, Common, Follow, Input, Link, Standing, StateName, Why, YIELDING, Yield,
+};
 use crate::packet::{Advert, Version};
 use announce::{Announcer, Pace};
 pub use tally::{Counters, Peer};
@@ -33,6 +35,9 @@ pub const EARLIEST: Duration = Duration::from_millis(2);
 /// How long a node leaves the VIP to others after its own interface refused the addresses.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
+/// Tenths of an interval for which an owner waits for another one to give way: two adverts and 1.2 intervals, as keepalived.
+const OWNER_PATIENCE_TENTHS: u32 = 32;
+
 /// What the platform file says about a virtual router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -42,6 +47,8 @@ pub struct Config {
     pub vrid: u8,
     /// Time between two adverts in centiseconds.
     pub interval: u16,
+    /// Adverts that may be missing before the master counts as gone, the same on all nodes.
+    pub down_adverts: u8,
     /// The advertised addresses.
     pub addresses: Vec<IpAddr>,
     /// Addresses that move along without being advertised; announced like the others.
@@ -54,6 +61,8 @@ pub struct Config {
     pub pace: Pace,
     /// Whether there is another node that could hold the addresses: without one, leaving them to others makes no sense.
     pub has_peers: bool,
+    /// It is a member of a sync group: it takes over when the group does.
+    pub grouped: bool,
 }
 
 impl Config {
@@ -104,6 +113,13 @@ pub enum Addresses {
     Up,
 }
 
+/// A master of equal priority, heard again and again by one that is master itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rival {
+    first: Moment,
+    last: Moment,
+}
+
 /// What the Down timer counts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Down {
@@ -124,13 +140,20 @@ pub struct Router {
     start_at: Moment,
     link: Link,
     standing: Standing,
+    common: Option<Common>,
     refused_until: Option<Moment>,
     refusal: Option<String>,
     /// Active_Adver_Interval: our own, or the master's while Backup.
     active_interval: Duration,
     down: Down,
+    /// The Down timer has run out; its sync group decides.
+    wants: bool,
     /// The lower master that we may preempt, and since when it is heard.
     lower: Option<(Moment, IpAddr, u8)>,
+    /// Another owner, or one of equal priority, that does not give way.
+    rival: Option<Rival>,
+    /// An owner that gave way to another one: until that one is gone.
+    ceded: bool,
     /// Backup, but the addresses are still here until a peer is heard: after a crash, after oversleeping, or while yielding.
     lingering: bool,
     /// What of its interval a new master's second advert comes earlier, in parts of [`PHASES`].
@@ -158,10 +181,14 @@ impl Router {
             start_at: now,
             link: Link::default(),
             standing,
+            common: None,
             refused_until: None,
             refusal: None,
             down: Down::Heard(now),
+            wants: false,
             lower: None,
+            rival: None,
+            ceded: false,
             lingering: false,
             phase: 0,
             advertise_at: Moment::NEVER,
@@ -196,6 +223,8 @@ impl Router {
             Input::Stop => self.handle_stop(now),
             Input::Link(link) => self.handle_link(link, now),
             Input::Standing(standing) => self.handle_standing(standing, now),
+            Input::Common(common) => self.handle_common(common, now),
+            Input::Follow(follow) => self.handle_follow(follow, now),
             Input::Advert {
                 source,
                 advert,
@@ -216,6 +245,7 @@ impl Router {
         }
         match self.state {
             State::Initialize => self.enter(now),
+            State::Backup if self.wants => {}
             State::Backup => {
                 let deadline = self.down_deadline();
                 if deadline <= now {
@@ -243,6 +273,7 @@ impl Router {
                 Some((self.start_at, "startup delay"))
             }
             State::Initialize => None,
+            State::Backup if self.wants => None,
             State::Backup => Some((self.down_deadline(), "Active_Down_Timer")),
             State::Master { .. } => Some((self.advertise_at, "Adver_Timer")),
         };
@@ -259,6 +290,9 @@ impl Router {
             || config.unadvertised != self.config.unadvertised;
         let interval = config.interval != self.config.interval;
         self.config = config;
+        if !self.config.grouped {
+            self.leave_group(now);
+        }
         match self.state {
             State::Master { .. } => {
                 self.active_interval = self.config.own_interval();
@@ -319,9 +353,13 @@ impl Router {
 
     fn handle_link(&mut self, link: Link, now: Moment) {
         self.link = link;
-        if !self.running {
-            return;
+        if self.running {
+            self.reconsider(now);
         }
+    }
+
+    /// Takes part, or stops doing so, as its faults want it.
+    fn reconsider(&mut self, now: Moment) {
         match (self.fault(), self.state) {
             (None, State::Initialize) => {
                 if self.name() == StateName::Fault && now < self.start_at {
@@ -345,6 +383,10 @@ impl Router {
     fn handle_standing(&mut self, standing: Standing, now: Moment) {
         let before = self.priority();
         self.standing = standing;
+        self.tell_standing(before, now);
+    }
+
+    fn tell_standing(&mut self, before: u8, now: Moment) {
         let State::Master { .. } = self.state else {
             return;
         };
@@ -353,6 +395,50 @@ impl Router {
         }
         if self.priority() != before {
             self.advertise(self.priority(), now);
+        }
+    }
+
+    fn handle_common(&mut self, common: Common, now: Moment) {
+        let before = self.priority();
+        self.common = Some(common);
+        if self.running {
+            self.reconsider(now);
+            self.tell_standing(before, now);
+        }
+    }
+
+    fn leave_group(&mut self, now: Moment) {
+        let before = self.priority();
+        let wants = std::mem::take(&mut self.wants);
+        if self.common.take().is_none() || !self.running {
+            return;
+        }
+        self.reconsider(now);
+        self.tell_standing(before, now);
+        if wants && self.state == State::Backup {
+            self.listen(now);
+        }
+    }
+
+    fn handle_follow(&mut self, follow: Follow, now: Moment) {
+        match (follow, self.state) {
+            (Follow::Master, State::Backup) => {
+                let why = if self.wants {
+                    self.takeover()
+                } else {
+                    Why::Group
+                };
+                self.become_master(why, now);
+            }
+            (Follow::Backup, State::Master { .. }) => {
+                if !self.handle_overslept(now) {
+                    self.advertise(0, now);
+                    self.leave(State::Backup, Why::Group, now);
+                }
+            }
+            (Follow::Linger, State::Master { .. }) => self.linger(Why::Group, now),
+            (Follow::Announce, State::Master { .. }) => self.announcer.again(now),
+            (_, State::Initialize | State::Backup | State::Master { .. }) => {}
         }
     }
 
@@ -419,6 +505,7 @@ impl Router {
         }
         self.active_interval = advert.interval();
         self.down = Down::Heard(arrived);
+        self.wants = false;
     }
 
     fn handle_advert_as_master(
@@ -433,8 +520,10 @@ impl Router {
             return;
         }
         self.counters.second_master += 1;
+        let tie = advert.priority == self.priority();
+        let lost = self.link.primary.is_none_or(|own| source > own);
+        let tie_lost = tie && self.decides_tie(lost, arrived);
         let own = self.priority();
-        let tie_lost = advert.priority == own && self.link.primary.is_none_or(|own| source > own);
         if advert.priority > own || tie_lost {
             // One last advert makes the winner announce the addresses again, after our last announcement.
             self.advertise(own, now);
@@ -452,6 +541,31 @@ impl Router {
                 self.advertise(own, now);
             }
             self.announcer.again(now);
+        }
+    }
+
+    /// Whether a tie that the addresses decide (`lost`: against this node) makes it give way. Both a tie that another member of the group
+    /// should have decided, and one that the other side does not accept, are looked at for a while first.
+    fn decides_tie(&mut self, lost: bool, arrived: Moment) -> bool {
+        let interval = self.config.own_interval();
+        let rival = self
+            .rival
+            .filter(|rival| arrived.since(rival.last) <= interval * 2);
+        let first = rival.map_or(arrived, |rival| rival.first);
+        self.rival = Some(Rival {
+            first,
+            last: arrived,
+        });
+        let lasts = arrived.since(first);
+        let leads = self.common.is_none_or(|common| common.leads);
+        match (lost, self.priority() == OWNER) {
+            (true, _) => leads || lasts >= self.down_interval(),
+            // Two owners: the one of the lower address gives way. If it does not, this one does.
+            (false, true) => {
+                self.ceded = lasts >= interval * OWNER_PATIENCE_TENTHS / 10;
+                false
+            }
+            (false, false) => false,
         }
     }
 
@@ -474,7 +588,7 @@ impl Router {
         }
         self.advertise(0, now);
         let why = Why::Yielded { reason };
-        if reason == Yield::AddressesRefused {
+        if reason == Yield::AddressesRefused && self.refused_until.is_some() {
             self.leave(State::Backup, why, now);
         } else {
             self.linger(why, now);
@@ -492,8 +606,14 @@ impl Router {
 
     /// A master whose peers must have taken over meanwhile becomes Backup before it sends anything; true if it did.
     fn handle_overslept(&mut self, now: Moment) -> bool {
-        let slept = now.since(self.advertised) >= peers_down_interval(self.active_interval);
-        if !slept || self.priority() == OWNER || !self.config.has_peers {
+        let slept = now.since(self.advertised)
+            >= peers_down_interval(self.active_interval, self.config.down_adverts);
+        if !slept {
+            return false;
+        }
+        if self.priority() == OWNER || !self.config.has_peers {
+            // Nobody may take over, but switches may have forgotten where the addresses are.
+            self.announcer.again(now);
             return false;
         }
         self.counters.overslept += 1;
@@ -502,19 +622,28 @@ impl Router {
     }
 
     fn handle_down_timer(&mut self, deadline: Moment, now: Moment) {
-        let late = now.since(deadline) >= peers_down_interval(self.active_interval);
+        let late = now.since(deadline)
+            >= peers_down_interval(self.active_interval, self.config.down_adverts);
         if late {
             // This process slept: what it did not hear proves nothing. One more interval of listening.
             self.counters.overslept += 1;
             self.listen(now);
             return;
         }
-        let why = match (self.down, self.lower) {
+        if self.config.grouped {
+            self.wants = true;
+        } else {
+            self.become_master(self.takeover(), now);
+        }
+    }
+
+    /// Why the Down timer ran out.
+    fn takeover(&self) -> Why {
+        match (self.down, self.lower) {
             (Down::Stopped(_, peer), _) => Why::MasterStopped { peer },
             (Down::Heard(_), Some((_, peer, priority))) => Why::Preempted { peer, priority },
             (Down::Heard(_), None) => Why::MasterSilent,
-        };
-        self.become_master(why, now);
+        }
     }
 
     /// Leaves Initialize if everything that it waits for is there.
@@ -522,14 +651,20 @@ impl Router {
         if !self.running || self.fault().is_some() || now < self.start_at {
             return;
         }
-        if self.priority() == OWNER {
+        let owner = self.priority() == OWNER;
+        if owner && !self.config.grouped {
             self.become_master(Why::Owner, now);
-        } else {
-            let faulted = self.name() == StateName::Fault || self.why == Why::LinkUp;
-            let why = if faulted { Why::LinkUp } else { Why::Started };
-            self.enter_state(State::Backup, why, now);
-            self.listen(now);
+            return;
         }
+        let faulted = self.name() == StateName::Fault || self.why == Why::LinkUp;
+        let why = match (self.why, faulted) {
+            (Why::GroupFault, _) => Why::Group,
+            (_, true) => Why::LinkUp,
+            (_, false) => Why::Started,
+        };
+        self.enter_state(State::Backup, why, now);
+        self.listen(now);
+        self.wants = owner;
     }
 
     fn become_master(&mut self, why: Why, now: Moment) {
@@ -542,6 +677,9 @@ impl Router {
         );
         self.counters.became_master += 1;
         self.lower = None;
+        self.wants = false;
+        self.rival = None;
+        self.ceded = false;
         self.lingering = false;
         self.active_interval = self.config.own_interval();
         // The advert comes first, so that the old master has dropped the addresses before we announce them.
@@ -569,6 +707,7 @@ impl Router {
         self.active_interval = self.config.own_interval();
         self.down = Down::Heard(now);
         self.lower = None;
+        self.wants = false;
     }
 
     fn enter_state(&mut self, state: State, why: Why, now: Moment) {
@@ -629,6 +768,11 @@ impl Router {
     }
 
     fn fault(&self) -> Option<Why> {
+        let group = self.common.is_some_and(|common| common.fault);
+        self.own_fault().or(group.then_some(Why::GroupFault))
+    }
+
+    fn own_fault(&self) -> Option<Why> {
         if !self.link.up {
             Some(Why::LinkDown)
         } else if self.link.primary.is_none() {
@@ -644,6 +788,7 @@ impl Router {
                 at + active_down_interval(
                     self.config.version,
                     self.active_interval,
+                    self.config.down_adverts,
                     self.priority(),
                 )
             }

@@ -86,6 +86,7 @@ fn config(preempt: Preempt) -> Config {
         version: Version::V3,
         vrid: 51,
         interval: 10,
+        down_adverts: 3,
         addresses: vec![IpAddr::from([10, 0, 0, 100])],
         unadvertised: Vec::new(),
         preempt,
@@ -96,6 +97,7 @@ fn config(preempt: Preempt) -> Config {
             refresh: Duration::ZERO,
         },
         has_peers: true,
+        grouped: false,
     }
 }
 
@@ -457,7 +459,7 @@ fn a_dead_master_is_replaced_within_the_time_of_the_rfc() {
             .map(|(_, p)| p)
             .max()
             .unwrap();
-        let down = vrrpd::router::timers::active_down_interval(Version::V3, INTERVAL, heir);
+        let down = vrrpd::router::timers::active_down_interval(Version::V3, INTERVAL, 3, heir);
         segment.run(down + Duration::from_millis(6), |_| {});
         assert_eq!(
             segment.masters().len(),

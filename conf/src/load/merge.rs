@@ -12,6 +12,7 @@ const NAMED: &[&str] = &[
     "node",
     "group",
     "vip",
+    "sync_group",
     "virtual_service",
     "listener",
     "upstream",

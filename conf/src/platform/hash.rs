@@ -19,6 +19,7 @@ impl Platform {
             Tier::Failover => serde_json::to_vec(&(
                 self.common(),
                 &self.vips,
+                &self.sync_groups,
                 self.attachments(&self.director_nodes()),
                 &self.vrrpd,
             )),

@@ -55,6 +55,18 @@ impl Vip {
     }
 }
 
+/// VIPs that move together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SyncGroup {
+    /// The group's name.
+    pub name: String,
+    /// The names of its VIPs, which have the same directors.
+    pub vips: Vec<String>,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
+}
+
 /// One virtual address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VipAddress {
@@ -73,6 +85,8 @@ pub struct VrrpSettings {
     pub id: Vrid,
     /// Time between adverts of a master; the protocol carries whole centiseconds, 10 ms to 40.95 s. Default 100 ms.
     pub advert_interval: Interval,
+    /// Adverts that may be missing before a backup takes over, 1 to 100. Default 3.
+    pub down_timer_adverts: u8,
     /// Explicit priorities in the order of `directors`; empty for the defaults.
     pub priorities: Vec<Priority>,
     /// Whether a returning node with a higher priority takes over.

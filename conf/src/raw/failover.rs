@@ -65,6 +65,8 @@ table! {
         optional {
             /// Time between adverts, 10ms to 40.95s. Default 100ms.
             advert_interval: Interval,
+            /// Adverts that may be missing before a backup takes over. Default 3; fewer only where the network loses none.
+            down_timer_adverts: WholeNumber<1, 100>,
             /// Priorities in the order of `directors`. Default 250, 240, 230 …
             priorities: Vec<At<Priority>>,
             /// Whether the preferred node takes the VIP back. Default true.
@@ -98,6 +100,17 @@ table! {
             /// Announced again this often; 0s for never. Default 60s.
             garp_refresh: Interval,
         }
+    }
+}
+
+table! {
+    /// VIPs that move together, on whatever networks they are; both families of each.
+    SyncGroup {
+        required {
+            /// The VIPs, all with the same directors. On each director the lowest of their priorities counts for all.
+            vips: Vec<At<String>>,
+        }
+        optional {}
     }
 }
 
@@ -182,6 +195,8 @@ table! {
         optional {
             /// Time between adverts.
             advert_interval: Interval,
+            /// Adverts that may be missing before a backup takes over.
+            down_timer_adverts: WholeNumber<1, 100>,
             /// Whether the preferred node takes the VIP back.
             preempt: bool,
             /// How long it waits before it does.

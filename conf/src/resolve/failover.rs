@@ -8,7 +8,8 @@ use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    Checksum, Heartbeat, Hmac, HmacMode, Preempt, Track, Unicast, Vip, VipAddress, VrrpSettings,
+    Checksum, Heartbeat, Hmac, HmacMode, Preempt, SyncGroup, Track, Unicast, Vip, VipAddress,
+    VrrpSettings,
 };
 use crate::problems::Tiers;
 use crate::raw::failover::{
@@ -20,6 +21,8 @@ use crate::unit::Interval;
 /// Takeover in under 350 ms.
 const DEFAULT_ADVERT_INTERVAL: Interval = Interval::from_millis(100);
 const DEFAULT_VERSION: u8 = 3;
+/// RFC 9568 section 6.1.
+const DEFAULT_DOWN_TIMER_ADVERTS: u8 = 3;
 /// From the same network (RFC 9568 section 5.1.1.3).
 const DEFAULT_TTL: u8 = 255;
 /// As keepalived's `time_window`.
@@ -76,6 +79,23 @@ impl<'a> Resolver<'a> {
             directors: values(raw.directors.as_ref()),
             vrrp: vrrp?,
             place: self.place(element.name),
+        })
+    }
+
+    pub(super) fn sync_groups(&mut self) -> BTreeMap<String, SyncGroup> {
+        self.elements(self.raw.sync_group.as_ref(), |resolver, name, element| {
+            let key = format!("sync_group.{name}.vips");
+            let vips = element.raw.vips.as_ref();
+            resolver.list(vips, Tiers::FAILOVER, &key, String::clone);
+            for vip in vips.iter().flat_map(|vips| &vips.value) {
+                let named = resolver.raw.vip.as_ref();
+                resolver.known(named, codes::UNKNOWN_VIP, Tiers::FAILOVER, vip, &key, "VIP");
+            }
+            Some(SyncGroup {
+                name: name.to_owned(),
+                vips: values(vips),
+                place: resolver.place(element.name),
+            })
         })
     }
 
@@ -153,6 +173,9 @@ impl<'a> Resolver<'a> {
         Some(VrrpSettings {
             id: given(&raw.id)?,
             advert_interval,
+            down_timer_adverts: given(&raw.down_timer_adverts)
+                .or(given(&defaults.down_timer_adverts))
+                .map_or(DEFAULT_DOWN_TIMER_ADVERTS, |adverts| adverts.narrow()),
             priorities: values(raw.priorities.as_ref()),
             preempt: self.preempt(&key, raw, defaults),
             startup_delay: given(&raw.startup_delay)

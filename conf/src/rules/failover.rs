@@ -40,6 +40,7 @@ impl Judge<'_, '_> {
             self.heartbeat(name, vip, raw);
         }
         self.default_advert_interval();
+        self.sync_groups();
         self.router_ids();
         self.address_owners();
     }

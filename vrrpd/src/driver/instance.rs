@@ -11,6 +11,7 @@ use daemon::clock;
 
 use crate::arp;
 use crate::event::{Action, Input, Link, Standing};
+use crate::group::Member;
 use crate::mailbox::{Acknowledgement, Interface, Report, RouterView, Wish};
 use crate::ndp;
 use crate::packet::{
@@ -93,6 +94,11 @@ impl Instance {
 
     pub(crate) fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// What its sync group wants to know.
+    pub(super) fn member(&self) -> Member {
+        self.router.member()
     }
 
     pub(crate) fn wanted(&self) -> &Wanted {
@@ -291,7 +297,7 @@ impl Instance {
         self.act(shared);
     }
 
-    fn feed(&mut self, input: Input, now: Moment, shared: &mut Shared) {
+    pub(super) fn feed(&mut self, input: Input, now: Moment, shared: &mut Shared) {
         self.router.handle(input, now);
         self.act(shared);
     }
@@ -452,6 +458,7 @@ impl Instance {
                 State::Initialize | State::Backup => None,
             },
             lingering: router.is_lingering(),
+            waits_for_group: router.member().wants,
             since: router.since(),
             why: router.why(),
             priority: router.priority(),

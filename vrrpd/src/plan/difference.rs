@@ -90,6 +90,13 @@ fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
     );
     compare("addresses", addresses(&before.held), addresses(&after.held));
     compare(
+        "down_timer_adverts",
+        a.down_adverts.to_string(),
+        b.down_adverts.to_string(),
+    );
+    let group = |of: &Wanted| of.group.clone().unwrap_or_else(|| "none".to_owned());
+    compare("sync group", group(before), group(after));
+    compare(
         "version",
         a.version.number().to_string(),
         b.version.number().to_string(),

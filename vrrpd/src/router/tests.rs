@@ -6,6 +6,8 @@ use conf::unit::Interval;
 
 use super::*;
 
+mod group;
+
 const OWN: IpAddr = v4(5);
 const LOWER_IP: IpAddr = v4(4);
 const HIGHER_IP: IpAddr = v4(6);
@@ -31,6 +33,7 @@ fn config(preempt: Preempt) -> Config {
         version: Version::V3,
         vrid: 51,
         interval: 10,
+        down_adverts: 3,
         addresses: vec![VIP],
         unadvertised: Vec::new(),
         preempt,
@@ -41,6 +44,7 @@ fn config(preempt: Preempt) -> Config {
             refresh: Duration::from_secs(60),
         },
         has_peers: true,
+        grouped: false,
     }
 }
 
@@ -150,7 +154,7 @@ fn backup_rows() {
         assert_eq!(router.state(), State::Backup, "{case}");
         if moves {
             // The master's interval (200 ms) is adopted.
-            let down = active_down_interval(Version::V3, Duration::from_millis(200), own);
+            let down = active_down_interval(Version::V3, Duration::from_millis(200), 3, own);
             assert_eq!(after.0, ms(50) + down, "{case}");
         } else {
             assert_eq!(after, before, "{case}");
@@ -252,7 +256,7 @@ fn master_rows() {
         assert_eq!(short(&drain(&mut router)), actions, "{case}");
         assert_eq!(router.state(), state, "{case}");
         if state == State::Backup {
-            let down = active_down_interval(Version::V3, Duration::from_millis(200), 100);
+            let down = active_down_interval(Version::V3, Duration::from_millis(200), 3, 100);
             assert_eq!(
                 router.poll_timeout().unwrap().0,
                 now + down,
@@ -336,7 +340,7 @@ fn a_link_that_fails_is_a_fault_and_mends_into_backup() {
     assert_eq!(drain(&mut router), [transition]);
     assert_eq!(
         router.poll_timeout().unwrap().0,
-        now + active_down_interval(Version::V3, Duration::from_millis(100), 100)
+        now + active_down_interval(Version::V3, Duration::from_millis(100), 3, 100)
     );
 
     let mut router = backup(100, AT_ONCE);
@@ -496,7 +500,7 @@ fn an_overslept_backup_listens_once_more() {
     let mut router = backup(100, AT_ONCE);
     router.handle_timeout(ms(5000));
     assert_eq!(router.state(), State::Backup);
-    let due = ms(5000) + active_down_interval(Version::V3, Duration::from_millis(100), 100);
+    let due = ms(5000) + active_down_interval(Version::V3, Duration::from_millis(100), 3, 100);
     assert_eq!(router.poll_timeout().unwrap().0, due);
     router.handle_timeout(due);
     assert_eq!(router.state(), PENDING);
@@ -563,7 +567,7 @@ fn mismatches_are_counted_and_never_dropped() {
     );
     assert_eq!(
         router.poll_timeout().unwrap().0,
-        ms(20) + active_down_interval(Version::V3, Duration::from_millis(300), 100)
+        ms(20) + active_down_interval(Version::V3, Duration::from_millis(300), 3, 100)
     );
     router.handle(advert_at(OWN, 255, 10, ms(30)), ms(30));
     assert_eq!(
@@ -581,7 +585,7 @@ fn a_late_read_of_an_early_packet_counts_from_its_arrival() {
     router.handle(advert_at(HIGHER_IP, 200, 10, ms(100)), ms(290));
     assert_eq!(
         router.poll_timeout().unwrap().0,
-        ms(100) + active_down_interval(Version::V3, Duration::from_millis(100), 100)
+        ms(100) + active_down_interval(Version::V3, Duration::from_millis(100), 3, 100)
     );
 }
 

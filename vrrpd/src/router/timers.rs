@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use crate::packet::Version;
 
-/// Adverts that may be missing before the master counts as gone.
-const ADVERTS: u32 = 3;
-
 /// Skew_Time: the lower the priority, the later a backup takes over. In version 2 it is a share of a second, whatever the interval
 /// (RFC 3768 section 6.1).
 pub fn skew_time(version: Version, interval: Duration, priority: u8) -> Duration {
@@ -20,13 +17,20 @@ pub fn skew_time(version: Version, interval: Duration, priority: u8) -> Duration
 }
 
 /// Active_Down_Interval (Master_Down_Interval in older texts).
-pub fn active_down_interval(version: Version, interval: Duration, priority: u8) -> Duration {
-    interval * ADVERTS + skew_time(version, interval, priority)
+///
+/// `adverts`: how many may be missing before the master counts as gone; 3 in the RFC.
+pub fn active_down_interval(
+    version: Version,
+    interval: Duration,
+    adverts: u8,
+    priority: u8,
+) -> Duration {
+    interval * u32::from(adverts) + skew_time(version, interval, priority)
 }
 
 /// The shortest time after which some backup, whatever its priority, has taken over from a silent master.
-pub fn peers_down_interval(interval: Duration) -> Duration {
-    interval * ADVERTS
+pub fn peers_down_interval(interval: Duration, adverts: u8) -> Duration {
+    interval * u32::from(adverts)
 }
 
 #[cfg(test)]
@@ -48,7 +52,7 @@ mod tests {
             let interval = Duration::from_millis(millis);
             let found = skew_time(Version::V3, interval, priority).as_micros();
             assert_eq!(found, skew, "{millis} ms, priority {priority}");
-            let found = active_down_interval(Version::V3, interval, priority).as_micros();
+            let found = active_down_interval(Version::V3, interval, 3, priority).as_micros();
             assert_eq!(found, down, "{millis} ms, priority {priority}");
         }
         let short = |priority| skew_time(Version::V3, Duration::from_millis(10), priority);
@@ -64,7 +68,7 @@ mod tests {
         ] {
             let interval = Duration::from_secs(secs);
             assert_eq!(skew_time(Version::V2, interval, priority).as_micros(), skew);
-            let found = active_down_interval(Version::V2, interval, priority);
+            let found = active_down_interval(Version::V2, interval, 3, priority);
             assert_eq!(found.as_micros(), down);
         }
     }

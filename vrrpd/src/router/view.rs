@@ -9,12 +9,18 @@ use std::time::Duration;
 use conf::Moment;
 
 use super::timers::active_down_interval;
-use super::{Config, Counters, Peer, Router, State};
-use crate::event::{Link, StateName, Why, Yield};
+use super::{Config, Counters, OWNER, Peer, Router, State};
+use crate::event::{Link, Standing, StateName, Why, Yield};
+use crate::group::Member;
 
 impl Router {
     /// Why it leaves the VIP to others at this moment.
     pub fn yields(&self) -> Option<Yield> {
+        self.common
+            .map_or_else(|| self.own_yields(), |common| common.standing.yields)
+    }
+
+    fn own_yields(&self) -> Option<Yield> {
         let refused = self.refused_until.map(|_| Yield::AddressesRefused);
         // In the order of how little they can do.
         match self.standing.yields {
@@ -27,7 +33,27 @@ impl Router {
     pub fn priority(&self) -> u8 {
         match self.yields() {
             Some(reason) => reason.priority(),
-            None => self.standing.priority.max(1),
+            None => {
+                let standing = self.common.map_or(self.standing, |common| common.standing);
+                let highest = if self.ceded { OWNER - 1 } else { OWNER };
+                standing.priority.clamp(1, highest)
+            }
+        }
+    }
+
+    /// What its sync group wants to know.
+    pub fn member(&self) -> Member {
+        Member {
+            state: self.name(),
+            fault: self.running && self.own_fault().is_some(),
+            wants: self.wants,
+            lingering: self.lingering,
+            standing: Standing {
+                priority: self.standing.priority,
+                yields: self.own_yields(),
+            },
+            common: self.common,
+            second_master: self.counters.second_master,
         }
     }
 
@@ -45,11 +71,12 @@ impl Router {
     pub fn name(&self) -> StateName {
         match self.state {
             State::Initialize => match self.why {
-                Why::LinkDown | Why::NoAddress => StateName::Fault,
+                Why::LinkDown | Why::NoAddress | Why::GroupFault => StateName::Fault,
                 Why::Started
                 | Why::Stopped
                 | Why::Owner
                 | Why::LinkUp
+                | Why::Group
                 | Why::MasterSilent
                 | Why::MasterStopped { .. }
                 | Why::Preempted { .. }
@@ -94,7 +121,12 @@ impl Router {
 
     /// The Active_Down_Interval at this moment.
     pub fn down_interval(&self) -> Duration {
-        active_down_interval(self.config.version, self.active_interval, self.priority())
+        active_down_interval(
+            self.config.version,
+            self.active_interval,
+            self.config.down_adverts,
+            self.priority(),
+        )
     }
 
     /// The interface as it knows it.

@@ -169,6 +169,15 @@ fn details(name: &str, router: &Value, out: &mut String) {
         &format!("{state} for {since}: {}", word(&router["why"])),
     );
     tell("priority", &priority(router));
+    if let Some(group) = router["sync_group"].as_str() {
+        let waits = router["waits_for_group"] == true;
+        let waits = if waits {
+            ": waits for its other members"
+        } else {
+            ""
+        };
+        tell("group", &format!("{group}{waits}"));
+    }
     for key in ["drained", "trouble"] {
         if let Some(text) = router[key].as_str() {
             tell(key, text);

@@ -122,6 +122,12 @@ fn router_warnings(view: &RouterView, now: Moment) -> Vec<String> {
     let mut warnings = Vec::new();
     let trouble = view.refusal.iter().chain(&view.socket_trouble);
     warnings.extend(trouble.cloned());
+    if view.waits_for_group && now.since(view.since) > view.down_interval {
+        warnings.push(format!(
+            "no master is heard on {}: it is not taken over, because another VIP of its sync group cannot be",
+            view.interface
+        ));
+    }
     // The loser of an election sends one last advert; only one that goes on is a second master.
     let recent =
         |heard| now.since(heard) < view.down_interval && heard > view.since + view.down_interval;
