@@ -30,6 +30,7 @@ pub mod routers;
 pub mod sys;
 pub mod topology;
 pub mod wait;
+pub mod wires;
 pub mod witness;
 
 pub use capture::Capture;
