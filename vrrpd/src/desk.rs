@@ -310,6 +310,18 @@ impl Desk {
         &self.node
     }
 
+    /// The node whose own address this is in the file.
+    pub(crate) fn node_of(&self, address: IpAddr) -> Option<&str> {
+        let has = |node: &conf::platform::Node| {
+            let mut attachments = node.on.values();
+            attachments.any(|attachment| attachment.addresses.contains(&address))
+        };
+        let mut nodes = self.platform.nodes.iter();
+        nodes
+            .find(|(_, node)| has(node))
+            .map(|(name, _)| name.as_str())
+    }
+
     pub(crate) fn share(&self) -> &Share {
         &self.share
     }

@@ -16,7 +16,7 @@ use crate::desk::Desk;
 use crate::event::StateName;
 use crate::mailbox::{RouterView, Snapshot};
 use crate::netlink::Kernel;
-use crate::packet::Way;
+use crate::packet::{Rules, Way};
 use crate::plan::{Key, Wanted};
 pub(crate) use render::{render, render_down, render_why};
 use warnings::Warnings;
@@ -64,6 +64,12 @@ fn router(
             Way::Unicast { peers, .. } => Some(peers),
         },
         "sync_group": wanted.group,
+        "authentication": authentication(&wanted.rules),
+        "announce": {
+            "repeat": wanted.config.pace.repeat,
+            "delay_ms": wanted.config.pace.delay.as_millis(),
+            "refresh_ms": wanted.config.pace.refresh.as_millis(),
+        },
         "interface": wanted.interface,
         "addresses": wanted.held.iter().map(|held| format!("{}/{}", held.address, held.prefix_len)).collect::<Vec<_>>(),
         "base_priority": wanted.priority,
@@ -102,6 +108,10 @@ fn router(
         .iter()
         .map(|(address, peer)| {
             let value = json!({
+                "node": desk.node_of(*address),
+                // Adverts of another version are dropped, and those of the other family are another router's.
+                "version": wanted.config.version.number(),
+                "family": key.family,
                 "priority": peer.priority,
                 "interval_ms": u32::from(peer.interval) * 10,
                 "heard_ms_ago": now.since(peer.heard).as_millis(),
@@ -121,7 +131,7 @@ fn router(
         "source": view.source,
         "advert_interval_ms": view.interval.as_millis(),
         "down_interval_us": view.down_interval.as_micros(),
-        "master": master(view),
+        "master": master(desk, view),
         "peers": peers,
         "counters": view.counters,
         "packet_errors": packet_errors,
@@ -139,19 +149,30 @@ fn router(
 }
 
 /// Who holds the VIP as far as this node knows: itself, or the master that it heard last.
-fn master(view: &RouterView) -> Value {
+fn master(desk: &Desk, view: &RouterView) -> Value {
     match view.state {
         StateName::Master => {
-            json!({ "here": true, "address": view.source, "priority": view.priority })
+            json!({ "here": true, "node": desk.node(), "address": view.source, "priority": view.priority })
         }
         StateName::Backup => {
             let alive = view.peers.iter().filter(|(_, peer)| peer.priority > 0);
             let last = alive.max_by_key(|(_, peer)| peer.heard);
             last.map_or(
                 Value::Null,
-                |(address, peer)| json!({ "here": false, "address": address, "priority": peer.priority }),
+                |(address, peer)| json!({ "here": false, "node": desk.node_of(*address), "address": address, "priority": peer.priority }),
             )
         }
         StateName::Initialize | StateName::Fault => Value::Null,
+    }
+}
+
+/// How adverts prove where they come from.
+fn authentication(rules: &Rules) -> Option<&'static str> {
+    match rules {
+        Rules { hmac: Some(_), .. } => Some("hmac"),
+        Rules {
+            password: Some(_), ..
+        } => Some("password"),
+        Rules { .. } => None,
     }
 }

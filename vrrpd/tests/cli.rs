@@ -547,7 +547,7 @@ fn the_json_of_the_status_keeps_its_fields() {
         let web = &data["virtual_routers"]["web"];
         has(
             web,
-            "vip family id interface addresses base_priority preempt contributions director yields drained alone started state
+            "vip family id version authentication announce interface addresses base_priority preempt contributions director yields drained alone started state
              addresses_up lingering since_ms last_transition why priority source advert_interval_ms down_interval_us master peers
              counters packet_errors errors advert_lateness_max_us send_errors checksums_received checksum_sent trouble",
         );

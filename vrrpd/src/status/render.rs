@@ -117,7 +117,7 @@ fn table(routers: &[(&String, &Value)], out: &mut String) {
             router["master"]["address"].as_str(),
         ) {
             (Value::Bool(true), _) => "here",
-            (_, Some(address)) => address,
+            (_, Some(address)) => router["master"]["node"].as_str().unwrap_or(address),
             (_, None) => "-",
         };
         let why = router["why"].as_str().unwrap_or("-");
@@ -200,9 +200,12 @@ fn details(name: &str, router: &Value, out: &mut String) {
     );
     let peers = router["peers"].as_object().into_iter().flatten();
     for (address, peer) in peers {
+        let node = peer["node"]
+            .as_str()
+            .map_or_else(String::new, |node| format!("{node} "));
         let heard = peer["heard_ms_ago"].as_u64().map(age).unwrap_or_default();
         let text = format!(
-            "{address} priority {}, every {} ms, heard {heard} ago",
+            "{node}{address} priority {}, every {} ms, heard {heard} ago",
             peer["priority"], peer["interval_ms"]
         );
         tell("peer", &text);
@@ -312,7 +315,7 @@ mod tests {
             "yields": null, "drained": null, "trouble": null, "contributions": [], "director": { "verdict": "not_asked" },
             "counters": { "adverts_sent": 1_234_567, "adverts_received": 12, "transitions": 3 },
             "master": { "here": state == "master", "address": "fe80::9a03:9bff:fe12:3456", "priority": 250 },
-            "peers": { "fe80::9a03:9bff:fe12:3456": { "priority": 240, "interval_ms": 100, "heard_ms_ago": 40 } },
+            "peers": { "fe80::9a03:9bff:fe12:3456": { "node": "lb2", "priority": 240, "interval_ms": 100, "heard_ms_ago": 40 } },
             "errors": { "checksum": { "count": 3, "ms_ago": 61_000, "source": "10.0.0.9", "text": "checksum is wrong" } },
         })
     }
@@ -348,7 +351,8 @@ web: id 51 on eth0
             VIP to others: table missing
   director  not asked
   adverts   1234567 sent, 12 received; 3 transitions
-  peer      fe80::9a03:9bff:fe12:3456 priority 240, every 100 ms, heard 40ms ago
+  peer      lb2 fe80::9a03:9bff:fe12:3456 priority 240, every 100 ms, heard 40ms
+            ago
   error     3 × checksum is wrong, the last 1m01s ago from 10.0.0.9
 ";
         assert_eq!(text, expected);
@@ -371,11 +375,11 @@ web: id 51 on eth0
             "{text}"
         );
         assert!(text.contains("other 254: `vrrpd why VIP`"), "{text}");
-        assert_eq!(text.lines().count(), 2 + 1 + 256 + 8 + 1, "{text}");
+        assert_eq!(text.lines().count(), 2 + 1 + 256 + 9 + 1, "{text}");
         let routers: serde_json::Map<String, Value> = routers.into_iter().collect();
         let mut down = String::new();
         render_down(&json!({ "virtual_routers": routers }), &mut down);
-        assert_eq!(down.lines().count(), 2 + 8, "{down}");
+        assert_eq!(down.lines().count(), 2 + 9, "{down}");
     }
 
     #[test]
