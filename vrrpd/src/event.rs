@@ -89,6 +89,8 @@ pub enum Follow {
     Backup,
     /// Becomes backup, but keeps the addresses until a peer is heard.
     Linger,
+    /// Lets lingering addresses go: another member has heard a peer.
+    Release,
     /// Announces the addresses again: another member had a second master.
     Announce,
 }

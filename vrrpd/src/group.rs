@@ -25,6 +25,8 @@ pub struct Member {
     pub wants: bool,
     /// It is Backup, but keeps its addresses until a peer is heard.
     pub lingering: bool,
+    /// It has heard a master since it is Backup.
+    pub heard: bool,
     /// How it stands by itself.
     pub standing: Standing,
     /// What it was told last.
@@ -98,6 +100,15 @@ impl<K: Ord + Clone> Group<K> {
                 return late;
             }
         }
+        // On a network where nobody sends, two nodes would both keep what an earlier process left.
+        if members.values().any(|member| member.heard) {
+            let lingering = members.iter().filter(|(_, member)| member.lingering);
+            let release = |(key, _): (&K, &Member)| (key.clone(), Input::Follow(Follow::Release));
+            let inputs: Vec<_> = lingering.map(release).collect();
+            if !inputs.is_empty() {
+                return inputs;
+            }
+        }
         let healed = members.iter().any(|(key, member)| {
             let heard = self.before.get(key).map(|(_, heard)| *heard);
             heard.is_some_and(|heard| heard < member.second_master)
@@ -144,6 +155,7 @@ mod tests {
             fault: state == StateName::Fault,
             wants,
             lingering: false,
+            heard: false,
             standing: Standing {
                 priority: 100,
                 yields: None,
@@ -225,6 +237,18 @@ mod tests {
             vec![overslept, member(StateName::Master, false)],
         );
         assert_eq!(found, [(1, Follow::Linger)]);
+    }
+
+    #[test]
+    fn who_hears_a_master_on_one_network_lets_go_on_all() {
+        let mut lingering = member(StateName::Backup, false);
+        lingering.lingering = true;
+        let mut other = member(StateName::Backup, false);
+        let mut group = Group::default();
+        assert_eq!(settle(&mut group, vec![lingering, other]), []);
+        other.heard = true;
+        let found = settle(&mut group, vec![lingering, other]);
+        assert_eq!(found, [(0, Follow::Release)]);
     }
 
     #[test]

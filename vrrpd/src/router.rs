@@ -146,6 +146,8 @@ pub struct Router {
     /// Active_Adver_Interval: our own, or the master's while Backup.
     active_interval: Duration,
     down: Down,
+    /// A master was heard since it is Backup.
+    heard: bool,
     /// The Down timer has run out; its sync group decides.
     wants: bool,
     /// The lower master that we may preempt, and since when it is heard.
@@ -185,6 +187,7 @@ impl Router {
             refused_until: None,
             refusal: None,
             down: Down::Heard(now),
+            heard: false,
             wants: false,
             lower: None,
             rival: None,
@@ -437,6 +440,9 @@ impl Router {
                 }
             }
             (Follow::Linger, State::Master { .. }) => self.linger(Why::Group, now),
+            (Follow::Release, State::Backup | State::Initialize) => {
+                self.stop_lingering(self.priority())
+            }
             (Follow::Announce, State::Master { .. }) => self.announcer.again(now),
             (_, State::Initialize | State::Backup | State::Master { .. }) => {}
         }
@@ -493,6 +499,7 @@ impl Router {
             self.down = Down::Stopped(arrived, source);
             return;
         }
+        self.heard = true;
         self.stop_lingering(advert.priority);
         if advert.priority >= self.priority() {
             self.lower = None;
@@ -534,6 +541,7 @@ impl Router {
             self.leave(State::Backup, better, now);
             self.active_interval = advert.interval();
             self.down = Down::Heard(arrived);
+            self.heard = true;
         } else {
             // RFC 9568 section 6.4.3: assert at once. Bounded, so that a flood of adverts is not answered by another.
             if now.since(self.replied) >= self.config.own_interval() / 4 {
@@ -708,6 +716,7 @@ impl Router {
         self.down = Down::Heard(now);
         self.lower = None;
         self.wants = false;
+        self.heard = false;
     }
 
     fn enter_state(&mut self, state: State, why: Why, now: Moment) {

@@ -48,6 +48,7 @@ impl Router {
             fault: self.running && self.own_fault().is_some(),
             wants: self.wants,
             lingering: self.lingering,
+            heard: self.heard && self.state == State::Backup,
             standing: Standing {
                 priority: self.standing.priority,
                 yields: self.own_yields(),
