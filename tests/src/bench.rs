@@ -6,6 +6,7 @@
 //!        proxy  starts a subject with a configuration of its own     usage   reads /proc of its processes
 //!        load   keep-alive clients, a fixed number of requests       origin  the application server
 //!        series, report  medians, spread, ratios; table or JSON
+//! cli ── failover  vrrpd beside keepalived, with bounds; namespaces of this kernel
 //! cli ── vrrpd_scale  255 virtual routers of both families, with a bound; namespaces of this kernel
 //! cli ── director  the layer-4 control plane: figures with bounds, in a kernel that has IPVS
 //! ```
@@ -16,6 +17,7 @@
 pub mod cli;
 pub mod director;
 pub mod edge;
+pub mod failover;
 pub mod idle;
 pub mod load;
 pub mod origin;

@@ -15,7 +15,7 @@ use crate::bench::pin::Processors;
 use crate::bench::proxy::{Kind, Setting};
 use crate::bench::report::{Report, SELF_CHECK_TOLERANCE};
 use crate::bench::rounds::{Measured, Sample, interleave};
-use crate::bench::{director, edge, idle, origin, vrrpd_scale};
+use crate::bench::{director, edge, failover, idle, origin, vrrpd_scale};
 
 /// Descriptors that clients, origin and proxies need besides those of the client connections.
 const SPARE_DESCRIPTORS: u64 = 300;
@@ -54,6 +54,8 @@ enum Benchmark {
     Idle(idle::Options),
     /// The layer-4 control plane beside ipvsadm and keepalived, with bounds
     Director(director::Options),
+    /// Takeover times of vrrpd beside keepalived, with bounds; needs root
+    Failover(failover::Options),
     /// Processor time of vrrpd with 255 virtual routers, with a bound; needs root
     VrrpdScale(vrrpd_scale::Options),
 }
@@ -93,6 +95,7 @@ fn bench(arguments: &Arguments) -> Result<bool> {
             options,
         )?,
         Benchmark::Director(options) => return director::run(options, arguments.json),
+        Benchmark::Failover(options) => return failover::run(options, arguments.json),
         Benchmark::VrrpdScale(options) => return vrrpd_scale::run(options, arguments.json),
     };
     if arguments.json {
