@@ -20,7 +20,7 @@ impl World {
     fn disturb(&mut self) {
         let node = self.random.usize(0..self.nodes.len());
         let lan = self.random.usize(0..self.lans.len());
-        let kind = self.random.u8(0..11);
+        let kind = self.random.u8(0..12);
         self.tell(|| format!("trouble {kind} at node {node} lan {lan}"));
         match kind {
             0 => self.lans[lan] = self.bad(),
@@ -39,6 +39,14 @@ impl World {
                 let by = Duration::from_millis(self.random.u64(0..5000));
                 self.run(self.setup.interval() * 2, |_| {});
                 self.jump(node, by);
+            }
+            11 => {
+                // Several processes die at once, and leave their addresses.
+                for node in 0..self.nodes.len() {
+                    if self.random.bool() {
+                        self.kill(node);
+                    }
+                }
             }
             10 if self.is_awake(node) => {
                 // A process that is killed and started again at once.
@@ -104,11 +112,13 @@ impl World {
         self.in_order();
     }
 
-    /// Two elections, with the kernel's time; a group may look at a tie for a while first.
+    /// Two elections, with the kernel's time. A group may look at a tie for a while first, and a takeover lets others be heard on further
+    /// networks, where the preempt delay begins then.
     fn allowed(&self) -> Duration {
         let elections = if self.setup.grouped { 5 } else { 3 };
+        let delays = u32::try_from(self.lans.len()).unwrap();
         self.setup.down() * elections
-            + self.setup.preempt_delay().unwrap_or_default()
+            + self.setup.preempt_delay().unwrap_or_default() * delays
             + self.setup.config.startup_delay
             + Duration::from_millis(20)
     }

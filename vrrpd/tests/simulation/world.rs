@@ -49,7 +49,10 @@ impl Setup {
             _ => random.u8(10..=254),
         };
         Setup {
-            priorities: (0..random.usize(2..6)).map(|_| priority(random)).collect(),
+            priorities: match random.u8(0..4) {
+                0 => vec![100; random.usize(2..6)],
+                _ => (0..random.usize(2..6)).map(|_| priority(random)).collect(),
+            },
             lans,
             grouped,
             ipv6: version == Version::V3 && random.bool(),
