@@ -131,7 +131,14 @@ impl Desk {
         for gate in self.gates.values_mut() {
             gate.handle_silence(now);
         }
-        self.judge(now);
+        if self.needs_director() {
+            self.judge(now);
+        }
+    }
+
+    /// Whether a VIP of ours has services, so that the director has a say.
+    pub(crate) fn needs_director(&self) -> bool {
+        self.share.routers.values().any(|wanted| wanted.gated)
     }
 
     /// The netlink task has looked which addresses are there already.
@@ -344,8 +351,7 @@ impl Desk {
 
     /// Why the director does not answer, if a VIP of ours needs it.
     pub(crate) fn director_trouble(&self) -> Option<&str> {
-        let needed = self.share.routers.values().any(|wanted| wanted.gated);
-        self.director.as_deref().filter(|_| needed)
+        self.director.as_deref().filter(|_| self.needs_director())
     }
 }
 

@@ -189,6 +189,10 @@ async fn listen(desk: SharedDesk, socket: std::path::PathBuf, changed: Arc<Notif
                 silent = Some(reason.clone());
                 let mut desk = lock(&desk);
                 desk.handle_silence(reason.clone(), now);
+                // It is tried five times a second for ever, also where nobody waits for it.
+                if !desk.needs_director() {
+                    return;
+                }
                 if first && desk.director_trouble().is_some() {
                     let meanwhile = match spoken {
                         true => "its last verdicts are believed for `verdict_hold`",
