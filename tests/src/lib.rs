@@ -27,6 +27,7 @@ pub mod nft;
 pub mod opening;
 pub mod origin;
 pub mod routers;
+pub mod segment;
 pub mod sys;
 pub mod topology;
 pub mod wait;
