@@ -32,7 +32,9 @@ pub struct Pace {
 #[derive(Debug, Clone, Default)]
 pub struct Announcer {
     burst: Option<Burst>,
-    begun: Option<Moment>,
+    begun: bool,
+    /// The last burst that somebody else caused.
+    answered: Option<Moment>,
     second: Option<Moment>,
     again: Option<Moment>,
     refresh: Option<Moment>,
@@ -59,10 +61,12 @@ impl Announcer {
         *self = Announcer::default();
     }
 
-    /// Somebody else announced them, or may have: another burst, but not too soon after the last.
+    /// Somebody else announced them, or may have: another burst, at once, but not too soon after the last one of that kind. One that begins a
+    /// mastership does not count: where a split heals soon after it, clients are at the loser until they hear this.
     pub fn again(&mut self, now: Moment) {
-        if let Some(begun) = self.begun {
-            self.again = Some((begun + MIN_BURST_GAP).max(now));
+        if self.begun {
+            let due = self.answered.map_or(now, |last| last + MIN_BURST_GAP);
+            self.again = Some(due.max(now));
         }
     }
 
@@ -83,6 +87,7 @@ impl Announcer {
         }
         if self.again.is_some_and(|due| due <= now) {
             self.again = None;
+            self.answered = Some(now);
             self.start(pace.repeat.max(1), now);
         }
         if self.refresh.is_some_and(|due| due <= now) {
@@ -114,7 +119,7 @@ impl Announcer {
     }
 
     fn start(&mut self, rounds: u8, now: Moment) {
-        self.begun = Some(now);
+        self.begun = true;
         self.burst = Some(Burst {
             next: now,
             at: 0,
@@ -174,6 +179,20 @@ mod tests {
         let sent = run(&mut announcer, &vips, secs(1));
         assert_eq!(sent[..4], [(0, 32), (1, 32), (2, 32), (3, 4)]);
         assert_eq!(sent.iter().map(|(_, count)| count).sum::<usize>(), 5 * 100);
+    }
+
+    #[test]
+    fn a_split_that_heals_right_after_the_takeover_is_answered_at_once() {
+        let vip = [IpAddr::from([192, 0, 2, 100])];
+        let mut announcer = Announcer::default();
+        announcer.begin(PACE, secs(1));
+        let healed = secs(1) + Duration::from_millis(400);
+        run(&mut announcer, &vip, healed);
+        announcer.again(healed);
+        assert_eq!(announcer.poll_timeout(), Some(healed));
+        assert_eq!(run(&mut announcer, &vip, secs(2)).len(), 5);
+        announcer.again(secs(2));
+        assert_eq!(announcer.poll_timeout(), Some(healed + MIN_BURST_GAP));
     }
 
     #[test]
