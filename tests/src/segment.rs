@@ -12,6 +12,7 @@ pub mod keepalived;
 pub mod pinger;
 pub mod speaker;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::netns::{Lab, Node};
 use crate::topology::DIRECTORS;
-use crate::witness::{self, Mac, Witness};
+use crate::witness::{self, Mac, What, Witness};
 use crate::{Origin, http, wait};
 
 /// The nodes and the last parts of their addresses.
@@ -193,26 +194,20 @@ impl Segment {
 
     /// The directors from which adverts with a priority came within the last `window`, in order.
     pub fn masters(&self, window: Duration) -> Vec<&'static str> {
-        let adverts = self.witness.adverts_since(witness::now() - window);
-        let heard = |director: &&str| {
-            let own = own_address(director, IpAddr::from([0, 0, 0, 0]));
-            adverts.iter().any(|(_, advert)| {
-                let from = match advert.source {
-                    IpAddr::V4(_) => advert.source == own,
-                    // A link-local one: it is told by the port's address.
-                    IpAddr::V6(_) => self.speaks_from(director, advert.source),
-                };
-                advert.priority > 0 && from
-            })
+        let seen = self.witness.since(witness::now() - window);
+        let is_advert = |what: &What| matches!(what, What::Advert(advert) if advert.priority > 0);
+        let senders: BTreeSet<Mac> = seen
+            .iter()
+            .filter(|seen| is_advert(&seen.what))
+            .map(|seen| seen.mac)
+            .collect();
+        // By the Ethernet address: FRR's adverts of IPv6 come from the virtual address itself.
+        let speaks = |director: &&str| {
+            let links = self.node(director).sh("ip", &["-brief", "link"]);
+            let mut senders = senders.iter();
+            senders.any(|sender| links.contains(&in_words(*sender)))
         };
-        DIRECTORS.into_iter().filter(heard).collect()
-    }
-
-    fn speaks_from(&self, director: &str, source: IpAddr) -> bool {
-        let text = self.node(director).sh("ip", &["-brief", "address"]);
-        let wanted = source.to_string();
-        text.split_whitespace()
-            .any(|word| word.split('/').next() == Some(wanted.as_str()))
+        DIRECTORS.into_iter().filter(speaks).collect()
     }
 
     /// The director whose web server answers the client.
@@ -257,6 +252,11 @@ impl Drop for Segment {
         // They hold their nodes, whose namespaces go with them.
         self.origins.clear();
     }
+}
+
+/// An Ethernet address as `ip` writes it.
+pub fn in_words(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn write(path: &Path, text: &str) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tests::segment::pinger::Pinger;
 use tests::segment::speaker::{Program, Speaker};
-use tests::segment::{Segment, Setup, own_address};
+use tests::segment::{Segment, Setup, in_words, own_address};
 use tests::witness::What;
 use tests::{in_uml, wait, witness};
 
@@ -35,7 +35,7 @@ fn after_a_silent_partition_one_master_is_left_within_an_interval_and_clients_re
     let setup = Setup::v3();
     let segment = Segment::new();
     let mut speakers = [("lb1", 250), ("lb2", 240)].map(|(node, priority)| {
-        Speaker::new(&segment, node, Program::Ours, &setup, priority, None)
+        Speaker::new(&segment, node, Program::Ours, &setup, priority, Some(50))
     });
     for speaker in &mut speakers {
         speaker.start(&segment);
@@ -55,29 +55,34 @@ fn after_a_silent_partition_one_master_is_left_within_an_interval_and_clients_re
             segment.served_by(vip).as_deref() == Some("lb2")
         });
         let pinger = Pinger::start(segment.node("client"), vip, PACE, None);
-        let healed = witness::now();
+        let before = witness::now();
         cut_off(&segment, "lb2", false);
+        // The program that heals it takes its time to start.
+        let healed = witness::now();
         wait::until("one holder", PATIENCE, || segment.holders(vip) == ["lb1"]);
         wait::until("a whole burst of announcements", PATIENCE, || {
-            segment.witness.announcements(healed, winner, vip) >= 5
+            segment.witness.announcements(before, winner, vip) >= 5
         });
         drop(pinger);
         let loser = own_address("lb2", vip);
-        let adverts = segment.witness.adverts_since(healed);
+        let adverts = segment.witness.adverts_since(before);
         let last_of_loser = adverts
             .iter()
             .filter(|(_, advert)| advert.source == loser && advert.priority > 0)
-            .map(|(at, _)| *at - healed)
+            .map(|(at, _)| at.saturating_sub(healed))
             .max()
             .unwrap_or_default();
         let answers: Vec<(Duration, bool)> = segment
             .witness
-            .since(healed)
+            .since(before)
             .iter()
             .filter(|seen| matches!(seen.what, What::Echo { .. }))
-            .map(|seen| (seen.at - healed, seen.mac == winner))
+            .map(|seen| (seen.at, seen.mac == winner))
             .collect();
-        let served = answers.iter().find(|(_, won)| *won).map(|(at, _)| *at);
+        let served = answers
+            .iter()
+            .find(|(_, won)| *won)
+            .map(|(at, _)| at.saturating_sub(healed));
         let served = served.expect("an answer by the winner");
         let gaps = answers.windows(2).map(|pair| pair[1].0 - pair[0].0);
         let silent = gaps.max().unwrap_or_default();
@@ -88,8 +93,7 @@ fn after_a_silent_partition_one_master_is_left_within_an_interval_and_clients_re
         let neighbour = segment
             .node("client")
             .sh("ip", &["neighbour", "show", &vip.to_string()]);
-        let mac: Vec<String> = winner.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert!(neighbour.contains(&mac.join(":")), "{neighbour}");
+        assert!(neighbour.contains(&in_words(winner)), "{neighbour}");
         segment.settles("lb1", &setup, true);
     }
     if !in_uml() {
