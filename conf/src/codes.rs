@@ -125,6 +125,7 @@ codes! {
     VERSION_2_FAMILY = "E0221": "VRRP version 2 (RFC 3768) knows IPv4 only; IPv6 needs version 3.";
     VERSION_2_INTERVAL = "E0222": "VRRP version 2 carries the interval in whole seconds, 1 to 255, and drops adverts with another one than its own.";
     PASSWORD_VERSION = "E0223": "Passwords belong to VRRP version 2; version 3 (RFC 9568) has no authentication of its own.";
+    LINK_DELAY = "E0227": "A master whose link is down sends into nothing. If it waits longer than its peers wait for its adverts, they take over while it still holds the addresses.";
     HMAC_KEY_TWICE = "E0225": "Each key of the HMAC has a number of its own, which travels with every advert.";
     HMAC_NO_ACTIVE = "E0226": "One of the keys signs; the others are only taken, so that keys can be changed without a deaf moment.";
     UNICAST_ALONE = "E0224": "Unicast adverts go to the other directors of the VIP. Where there is none nobody would hear them, and multicast is never used instead.";

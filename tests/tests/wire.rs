@@ -95,6 +95,28 @@ fn signing_is_rolled_out_without_a_deaf_moment() {
     assert_eq!(router["packet_errors"], serde_json::json!({}), "{router:#}");
 }
 
+/// A cable that is out for a moment moves nothing; one that stays out does, and one that is back counts after its delay.
+#[test]
+fn a_link_that_flaps_is_waited_out() {
+    let vrrp = "advert_interval = \"100ms\", link_delay = { down = \"150ms\", up = \"1s\" }";
+    let pair = Pair::start(&[FOUR], vrrp, None);
+    pair.await_holders(&["lb1"]);
+    let transitions = || pair.routers(0)[0]["counters"]["transitions"].as_u64();
+    let before = transitions();
+    for _ in 0..3 {
+        pair.lab.set_cable("lb1", "eth0", false);
+        pair.lab.set_cable("lb1", "eth0", true);
+        wait::for_a_while(Duration::from_millis(200));
+    }
+    assert_eq!(transitions(), before, "three moments without a link");
+    pair.await_holders(&["lb1"]);
+    pair.lab.set_cable("lb1", "eth0", false);
+    pair.await_holders(&["lb2"]);
+    assert_eq!(pair.routers(0)[0]["state"], "fault");
+    pair.lab.set_cable("lb1", "eth0", true);
+    pair.await_holders(&["lb1"]);
+}
+
 /// Neither believes the other, so both hold the address; each says what it drops, and a reload with the right word heals it.
 #[test]
 fn another_password_is_counted_and_a_reload_heals_it() {

@@ -3,6 +3,7 @@
 //! It converges: the wishes are a table, not a queue; adding what is there and removing what is not there do nothing. What somebody else
 //! deletes is put back at once, but not forever: two programs that fight over an address must not go on for good.
 
+mod damper;
 mod keeper;
 mod view;
 
@@ -10,11 +11,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::clock;
 use net::{Event, Net, Watch, sysctl};
 use tokio::sync::watch;
 
 use crate::mailbox::{Desired, Mailbox};
 use crate::plan::{Key, Wanted};
+use damper::{Damper, Delays};
 use keeper::Keeper;
 use view::View;
 
@@ -49,6 +52,7 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
     let mut view = View::default();
     let mut keeper = Keeper::new(net);
     let mut prepared = BTreeMap::new();
+    let mut damper = Damper::default();
     loop {
         let retry = tokio::time::sleep(if keeper.is_settled() { COMPARE } else { RETRY });
         let mut look = false;
@@ -79,11 +83,12 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
                 }
                 view.take(event);
             }
+            () = counts(&damper) => look = true,
             () = retry => keeper.compare_again(),
         }
         let routers = wires.routers.borrow_and_update().clone();
         if look && view.is_complete() {
-            tell(&wires, &view, &routers, &mut prepared);
+            tell(&wires, &view, &routers, &mut prepared, &mut damper);
         }
         let desired = wires.desired.borrow_and_update().clone();
         let answers = keeper.apply(&desired, &mut view).await;
@@ -112,9 +117,16 @@ fn tell(
     view: &View,
     routers: &BTreeMap<Key, Wanted>,
     prepared: &mut BTreeMap<String, u32>,
+    damper: &mut Damper,
 ) {
     let mut interfaces = view.interfaces(routers);
-    for (name, interface) in interfaces.iter_mut().filter(|(_, found)| found.index != 0) {
+    for (name, interface) in &mut interfaces {
+        if interface.index == 0 {
+            damper.forget(name);
+            continue;
+        }
+        let now = clock::now();
+        interface.up = damper.see(name, interface.up, delays(routers, name), now);
         let forwarding = sysctl::read_number(&sysctl::Key::ipv6(name, "forwarding"));
         // Without IPv6 there is no such key.
         interface.forwards_ipv6 = forwarding.is_ok_and(|value| value > 0);
@@ -126,6 +138,25 @@ fn tell(
         inbox.interfaces.extend(interfaces);
         inbox.rejoin = true;
     });
+}
+
+/// What the virtual routers of an interface ask for; of several the longest.
+fn delays(routers: &BTreeMap<Key, Wanted>, interface: &str) -> Delays {
+    let users = routers
+        .values()
+        .filter(|wanted| wanted.interface == interface);
+    users.fold(Delays::default(), |delays, wanted| Delays {
+        down: delays.down.max(wanted.link_delay.down.as_duration()),
+        up: delays.up.max(wanted.link_delay.up.as_duration()),
+    })
+}
+
+/// Waits until a change of a link counts, if there is one.
+async fn counts(damper: &Damper) {
+    match damper.poll_timeout() {
+        Some(at) => tokio::time::sleep(at.since(clock::now())).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Removing one address of a subnet must not take the others with it. Where `/proc/sys` is read-only, deployment sets it.

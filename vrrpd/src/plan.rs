@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Platform;
-use conf::platform::{Checksum, HmacMode, Track, Vip, VipAddress};
+use conf::platform::{Checksum, HmacMode, LinkDelay, Track, Vip, VipAddress};
 use serde::{Deserialize, Serialize};
 
 use crate::packet::{self, Hmac, Mode, PASSWORD, Rules, TTL, Version, Way};
@@ -82,6 +82,8 @@ pub struct Wanted {
     pub held: Vec<Held>,
     /// Which checksum is sent.
     pub checksum: Checksum,
+    /// How long the link must be down, or up again, before it counts.
+    pub link_delay: LinkDelay,
     /// What is taken, and how adverts travel.
     pub rules: Rules,
     /// The TTL of adverts that go to peers by unicast.
@@ -214,6 +216,7 @@ fn wanted(
         own,
         held,
         checksum: vrrp.checksum,
+        link_delay: vrrp.link_delay,
         rules,
         ttl: vrrp.unicast.map_or(TTL, |unicast| unicast.ttl),
         priority: vip.priority_of(node).map_or(1, conf::unit::Priority::get),

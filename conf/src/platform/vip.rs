@@ -93,6 +93,8 @@ pub struct VrrpSettings {
     pub preempt: Preempt,
     /// How long after the start the protocol keeps silent (a bond or a switch port that is still deaf). Default 0.
     pub startup_delay: Interval,
+    /// How long the link must be down, or up again, before it counts (keepalived's `interface_up_down_delays`). Default 0 for both.
+    pub link_delay: LinkDelay,
     /// Which IPv4 checksum form of version 3 is sent. Both are accepted.
     pub checksum: Checksum,
     /// Version of the protocol: 2 or 3. Default 3.
@@ -125,6 +127,15 @@ impl VrrpSettings {
         let keys = self.hmac.iter().flat_map(|hmac| &hmac.keys);
         self.password.iter().chain(keys.map(|(_, secret)| secret))
     }
+}
+
+/// Waiting out a link that flaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LinkDelay {
+    /// How long it must be down before the virtual router is faulty; shorter than its peers wait for a master.
+    pub down: Interval,
+    /// How long it must be up before the virtual router takes part again.
+    pub up: Interval,
 }
 
 /// Authentication of adverts by HMAC-SHA256, compatible with keepalived's `auth_hmac`.

@@ -75,6 +75,8 @@ table! {
             preempt_delay: Interval,
             /// Silence after the start. Default 0s.
             startup_delay: Interval,
+            /// How long a link must be down, or up again, before it counts.
+            link_delay: LinkDelay,
             /// Form of the IPv4 checksum of version 3. Default auto.
             checksum: Checksum,
             /// Version of the protocol: 2 (RFC 3768, IPv4 only, whole seconds) or 3 (RFC 9568). Default 3.
@@ -111,6 +113,19 @@ table! {
             vips: Vec<At<String>>,
         }
         optional {}
+    }
+}
+
+table! {
+    /// For a link that flaps.
+    LinkDelay {
+        required {}
+        optional {
+            /// How long it must be down before the virtual router is faulty. Default 0s.
+            down: Interval,
+            /// How long it must be up before the virtual router takes part again. Default 0s.
+            up: Interval,
+        }
     }
 }
 

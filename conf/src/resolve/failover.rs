@@ -8,13 +8,13 @@ use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    Checksum, Heartbeat, Hmac, HmacMode, Preempt, SyncGroup, Track, Unicast, Vip, VipAddress,
-    VrrpSettings,
+    Checksum, Heartbeat, Hmac, HmacMode, LinkDelay, Preempt, SyncGroup, Track, Unicast, Vip,
+    VipAddress, VrrpSettings,
 };
 use crate::problems::Tiers;
 use crate::raw::failover::{
-    Checksum as RawChecksum, Hmac as RawHmac, HmacMode as RawHmacMode, Unadvertised,
-    Unicast as RawUnicast, Vip as RawVip, Vrrp, VrrpDefaults,
+    Checksum as RawChecksum, Hmac as RawHmac, HmacMode as RawHmacMode, LinkDelay as RawLinkDelay,
+    Unadvertised, Unicast as RawUnicast, Vip as RawVip, Vrrp, VrrpDefaults,
 };
 use crate::unit::Interval;
 
@@ -178,6 +178,7 @@ impl<'a> Resolver<'a> {
                 .map_or(DEFAULT_DOWN_TIMER_ADVERTS, |adverts| adverts.narrow()),
             priorities: values(raw.priorities.as_ref()),
             preempt: self.preempt(&key, raw, defaults),
+            link_delay: link_delay_of(raw.link_delay.as_deref()),
             startup_delay: given(&raw.startup_delay)
                 .or(given(&defaults.startup_delay))
                 .unwrap_or(Interval::from_secs(0)),
@@ -333,4 +334,12 @@ fn unicast_of(raw: &RawUnicast) -> Option<Unicast> {
         ttl: ttl.map_or(DEFAULT_TTL, |ttl| ttl.narrow()),
         min_ttl: min_ttl.map_or(DEFAULT_TTL, |ttl| ttl.narrow()),
     })
+}
+
+fn link_delay_of(raw: Option<&RawLinkDelay>) -> LinkDelay {
+    let or_none = |delay: Option<Interval>| delay.unwrap_or(Interval::from_secs(0));
+    LinkDelay {
+        down: or_none(raw.and_then(|raw| given(&raw.down))),
+        up: or_none(raw.and_then(|raw| given(&raw.up))),
+    }
 }

@@ -35,6 +35,7 @@ impl Judge<'_, '_> {
             self.advert_interval(name, raw);
             self.version(name, vip, raw);
             self.way(name, vip, raw);
+            self.link_delay(name, vip, raw);
             self.priorities(name, vip, raw);
             self.weights(name, vip, raw);
             self.heartbeat(name, vip, raw);
@@ -228,6 +229,30 @@ impl Judge<'_, '_> {
                     vip.network
                 ),
             );
+        }
+    }
+
+    /// A master must notice its dead link before its peers take over (keepalived's manual: less than one advert fewer than the down timer).
+    fn link_delay(&mut self, name: &str, vip: &Vip, raw: &RawVip) {
+        let written = raw.vrrp.as_ref().and_then(|vrrp| vrrp.link_delay.as_ref());
+        let Some(down) = written.and_then(|delay| delay.down.as_ref()) else {
+            return;
+        };
+        let adverts = u64::from(vip.vrrp.down_timer_adverts).saturating_sub(1);
+        let most = vip.vrrp.advert_interval.as_micros().saturating_mul(adverts);
+        let most = Interval::from_micros(most);
+        if !vip.vrrp.link_delay.down.is_zero() && vip.vrrp.link_delay.down >= most {
+            self.report(
+                codes::LINK_DELAY,
+                Tiers::FAILOVER,
+                down.span,
+                format!("vip.{name}.vrrp.link_delay.down"),
+                format!(
+                    "VIP `{name}` would hold on to a dead link for {}, and its peers take over soon after {most}",
+                    vip.vrrp.link_delay.down
+                ),
+            )
+            .help("make it shorter, or `advert_interval` or `down_timer_adverts` larger");
         }
     }
 
