@@ -62,9 +62,10 @@ impl Announcer {
     }
 
     /// Somebody else announced them, or may have: another burst, at once, but not too soon after the last one of that kind. One that begins a
-    /// mastership does not count: where a split heals soon after it, clients are at the loser until they hear this.
+    /// mastership does not count: where a split heals soon after it, clients are at the loser until they hear this. While a burst runs, the rest of
+    /// it is enough: the loser's parting advert must not cost the next split its answer.
     pub fn again(&mut self, now: Moment) {
-        if self.begun {
+        if self.begun && self.burst.is_none() {
             let due = self.answered.map_or(now, |last| last + MIN_BURST_GAP);
             self.again = Some(due.max(now));
         }
@@ -190,7 +191,9 @@ mod tests {
         run(&mut announcer, &vip, healed);
         announcer.again(healed);
         assert_eq!(announcer.poll_timeout(), Some(healed));
-        assert_eq!(run(&mut announcer, &vip, secs(2)).len(), 5);
+        assert_eq!(run(&mut announcer, &vip, healed).len(), 1);
+        announcer.again(healed + Duration::from_millis(30));
+        assert_eq!(run(&mut announcer, &vip, secs(2)).len(), 4);
         announcer.again(secs(2));
         assert_eq!(announcer.poll_timeout(), Some(healed + MIN_BURST_GAP));
     }
@@ -212,6 +215,10 @@ mod tests {
             announcer.again(now);
             sent += run(&mut announcer, &vip, now).len();
         }
-        assert_eq!(sent, 3 * 5, "three seconds, one burst a second");
+        assert_eq!(
+            sent,
+            5 + 3 * 5,
+            "three seconds, one burst a second after that of the takeover"
+        );
     }
 }
