@@ -73,6 +73,9 @@ codes! {
     UNKNOWN_SELF = "E0109": "A daemon finds its share of the file by the node's name: `--node`, by default the host name. The platform has no node of that name.";
     DELAY_WITHOUT_PREEMPT = "E0201": "`preempt = false` means that the VIP is never taken back while its holder lives; a delay before doing so has no meaning.";
     TRACK_PORT = "E0202": "A tracked check looks at the director's own node, where no virtual service gives the port.";
+    TRACK_KIND = "E0240": "Each entry of `track` looks at one thing: a check, an interface, a file, a process, an address or a route.";
+    TRACK_EFFECT = "E0241": "What is tracked moves the priority by its weight, or, with `fault = true`, makes the node leave the VIP to any other node that can have it.";
+    TRACK_VALUE = "E0242": "What is named here cannot be on any machine, so that the tracked thing would be missing for good.";
     UNKNOWN_VIP = "E0301": "No VIP has this name. VIPs are declared as `[vip.NAME]`.";
     UNKNOWN_SCHEDULER = "E0302": "The kernel has no such scheduler. The names are those of `ipvsadm -s`.";
     SCHEDULER_FLAG = "E0303": "Only the hashing schedulers `sh` and `mh` have flags.";

@@ -33,8 +33,8 @@ pub use settings::{
     Monitoring, Peers, Readiness, ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
 };
 pub use vip::{
-    Checksum, Heartbeat, Hmac, HmacMode, LinkDelay, Preempt, SyncGroup, Track, Unicast, Vip,
-    VipAddress, VrrpSettings,
+    Checksum, Effect, Heartbeat, Hmac, HmacMode, LinkDelay, Local, Preempt, Subject, SyncGroup,
+    Track, Unicast, Vip, VipAddress, VrrpSettings,
 };
 
 /// Where something stands in the files: for messages, `plan` and `why`. Not part of any comparison or hash: moving a line changes nothing.

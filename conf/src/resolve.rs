@@ -12,6 +12,7 @@ mod policy;
 mod settings;
 mod site;
 mod topology;
+mod track;
 
 use std::collections::BTreeMap;
 

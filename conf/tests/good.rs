@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use conf::Tier;
-use conf::platform::{CheckKind, Forward, HostPattern, PortSpec, Preempt, Protocol, Scheduler};
+use conf::platform::{
+    CheckKind, Effect, Forward, HostPattern, PortSpec, Preempt, Protocol, Scheduler,
+};
 use conf::unit::Interval;
 
 fn root() -> PathBuf {
@@ -35,12 +37,11 @@ fn the_blueprint_says_what_the_classic_stack_says() {
     assert_eq!(vip.addresses[0].address, IpAddr::from([10, 0, 0, 100]));
     assert_eq!(vip.directors, ["lb1", "lb2"]);
     let track = &vip.vrrp.track[0];
-    assert_eq!(
-        (track.weight, track.check.interval),
-        (-20, Interval::from_secs(2))
-    );
-    assert_eq!(track.check.address, Some(IpAddr::from([127, 0, 0, 1])));
-    let low = i16::from(vip.priority_of("lb1").unwrap().get()) + track.weight;
+    assert_eq!(track.effect, Effect::Weight(-20));
+    let check = track.check().unwrap();
+    assert_eq!(check.interval, Interval::from_secs(2));
+    assert_eq!(check.address, Some(IpAddr::from([127, 0, 0, 1])));
+    let low = i16::from(vip.priority_of("lb1").unwrap().get()) - 20;
     assert!(
         low < i16::from(vip.priority_of("lb2").unwrap().get()),
         "the failing check moves the VIP"
@@ -179,7 +180,11 @@ fn the_demo_changes_the_blueprint_s_timings_and_nothing_else() {
     assert_eq!(blueprint.vips["web"].vrrp.advert_interval.as_millis(), 1000);
     assert_eq!(demo.vips["web"].vrrp.advert_interval.as_millis(), 100);
     assert_eq!(
-        demo.vips["web"].vrrp.track[0].check.interval.as_millis(),
+        demo.vips["web"].vrrp.track[0]
+            .check()
+            .unwrap()
+            .interval
+            .as_millis(),
         500
     );
     assert_eq!(demo.vips["web"].vrrp.id, blueprint.vips["web"].vrrp.id);

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use conf::platform::{CheckKind, Preempt, Track};
+use conf::platform::{Check, CheckKind, Preempt, Subject, Track};
 use conf::{Moment, Platform};
 use daemon::intent::{Intent, Want};
 use daemon::verdict::Verdicts;
-use probe::{Health, Prober, Target, TargetKey};
+use probe::{Prober, Status, Target, TargetKey};
 use tokio::sync::watch;
 
 use crate::event::{Standing, StateName, Why, Yield};
@@ -19,7 +19,7 @@ use crate::handover::Handovers;
 use crate::mailbox::Mailbox;
 use crate::plan::{Key, Share, Wanted, restarts, share};
 use crate::secrets::Secrets;
-use crate::standing::{Facts, Judgement, judge};
+use crate::standing::{Facts, Judgement, Reading, Readings, judge, reading_of};
 
 /// The desk.
 pub(crate) struct Desk {
@@ -27,7 +27,9 @@ pub(crate) struct Desk {
     platform: Arc<Platform>,
     share: Share,
     gates: BTreeMap<Key, Gate>,
-    tracks: BTreeMap<Key, Vec<TargetKey>>,
+    /// The targets of the tracked checks, in the order of the file; `None`: it is no check.
+    tracks: BTreeMap<Key, Vec<Option<TargetKey>>>,
+    readings: Readings,
     prober: Prober,
     /// Drained virtual routers with the reason.
     drained: BTreeMap<Key, String>,
@@ -57,6 +59,7 @@ impl Desk {
             share: Share::default(),
             gates: BTreeMap::new(),
             tracks: BTreeMap::new(),
+            readings: Readings::new(),
             prober,
             drained: BTreeMap::new(),
             handovers: Handovers::default(),
@@ -144,6 +147,12 @@ impl Desk {
     /// The netlink task has looked which addresses are there already.
     pub(crate) fn handle_found(&mut self, found: BTreeMap<Key, bool>, now: Moment) {
         self.found.get_or_insert(found);
+        self.judge(now);
+    }
+
+    /// The tracker has looked.
+    pub(crate) fn handle_readings(&mut self, readings: Readings, now: Moment) {
+        self.readings = readings;
         self.judge(now);
     }
 
@@ -247,19 +256,21 @@ impl Desk {
                 continue;
             };
             let belief = gate.belief(now);
-            let keys = self.tracks.get(key).map(Vec::as_slice).unwrap_or_default();
-            let tracks = wanted.tracks.iter().zip(keys);
-            let health = |key| statuses.get(key).map(|status| status.health);
+            let tracks = self.readings_of(key, wanted, &statuses);
+            // What was not looked at yet may be bad: a router begins once it is known.
+            let looked = wanted
+                .tracks
+                .iter()
+                .filter_map(Track::local)
+                .all(|local| self.readings.contains_key(local));
             let judgement = judge(&Facts {
                 base: wanted.priority,
                 belief: &belief,
                 unready_penalty: wanted.unready_penalty,
-                tracks: tracks
-                    .map(|(track, key)| (track, health(key)))
-                    .collect::<Vec<(&Track, Option<Health>)>>(),
+                tracks,
                 drained: self.drained.contains_key(key),
             });
-            let waiting = belief == Belief::Waiting;
+            let waiting = belief == Belief::Waiting || !looked;
             let before = self
                 .judged
                 .get(key)
@@ -293,22 +304,54 @@ impl Desk {
             .min()
     }
 
-    /// The tracked checks become targets of the prober; their keys are kept in the order of the file.
+    fn readings_of<'a>(
+        &self,
+        key: &Key,
+        wanted: &'a Wanted,
+        statuses: &BTreeMap<TargetKey, Status>,
+    ) -> Vec<(&'a Track, Reading)> {
+        let targets = self.tracks.get(key).map(Vec::as_slice).unwrap_or_default();
+        let tracks = wanted.tracks.iter().zip(targets);
+        tracks
+            .map(|(track, target)| {
+                let health = target.as_ref().and_then(|target| statuses.get(target));
+                let reading = match track.local() {
+                    Some(local) => self.readings.get(local).copied(),
+                    None => Some(reading_of(track, health.map(|status| status.health))),
+                };
+                (track, reading.unwrap_or(Reading::Unknown))
+            })
+            .collect()
+    }
+
+    /// What a router tracks, with what is known of it.
+    pub(crate) fn tracked(&self, key: &Key) -> Vec<(&Track, Reading)> {
+        let statuses = self.prober.statuses();
+        let wanted = self.share.routers.get(key);
+        wanted.map_or_else(Vec::new, |wanted| self.readings_of(key, wanted, &statuses))
+    }
+
+    /// The tracked checks become targets of the prober.
     fn track(&mut self) {
         let mut targets = Vec::new();
         self.tracks.clear();
         for (key, wanted) in &self.share.routers {
-            let of_router: Vec<Target> = wanted
+            let of_router: Vec<Option<Target>> = wanted
                 .tracks
                 .iter()
-                .map(|track| {
-                    let address = address_of(&self.platform, &self.node, track);
-                    Target::new(address, Arc::new(track.check.clone()))
+                .map(|track| match &track.subject {
+                    Subject::Check(check) => {
+                        let address = address_of(&self.platform, &self.node, check);
+                        Some(Target::new(address, Arc::new((**check).clone())))
+                    }
+                    Subject::Local(_) => None,
                 })
                 .collect();
-            self.tracks
-                .insert(key.clone(), of_router.iter().map(Target::key).collect());
-            targets.extend(of_router);
+            let keys = of_router
+                .iter()
+                .map(|target| target.as_ref().map(Target::key));
+            self.tracks.insert(key.clone(), keys.collect());
+            targets.extend(of_router.into_iter().flatten());
         }
         self.prober.set_targets(targets);
     }
@@ -376,8 +419,7 @@ fn tell(key: &Key, belief: &Belief, judgement: &Judgement) {
 }
 
 /// Where a tracked check looks: this node, unless the check says otherwise. Edge's readiness is not served on the loopback address.
-fn address_of(platform: &Platform, node: &str, track: &Track) -> SocketAddr {
-    let check = &track.check;
+fn address_of(platform: &Platform, node: &str, check: &Check) -> SocketAddr {
     let readiness = platform.edge.readiness.as_ref();
     let (own, own_port) = match (&check.kind, readiness) {
         (CheckKind::Edge, Some(readiness)) => {

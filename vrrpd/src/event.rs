@@ -103,6 +103,8 @@ pub enum Yield {
     TableMissing,
     /// The addresses cannot be put on the interface.
     AddressesRefused,
+    /// Something tracked as a fault is bad.
+    Tracked,
     /// An operator drains the node or the VIP.
     Drained,
 }
@@ -111,7 +113,7 @@ impl Yield {
     /// The priority that is left: below every priority of a node that can do the work.
     pub fn priority(self) -> u8 {
         match self {
-            Yield::TableMissing | Yield::AddressesRefused => 1,
+            Yield::TableMissing | Yield::AddressesRefused | Yield::Tracked => 1,
             Yield::Drained => 2,
         }
     }
@@ -268,6 +270,9 @@ impl fmt::Display for Why {
             Why::Yielded {
                 reason: Yield::AddressesRefused,
             } => f.write_str("an address cannot be put on the interface"),
+            Why::Yielded {
+                reason: Yield::Tracked,
+            } => f.write_str("something tracked as a fault is bad"),
             Why::Yielded {
                 reason: Yield::Drained,
             } => f.write_str("drained by an operator"),

@@ -32,6 +32,7 @@ mod socket;
 pub mod standing;
 mod status;
 mod sys;
+mod track;
 mod verdicts;
 
 pub use cli::{Command, Vrrpd};

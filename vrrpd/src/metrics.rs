@@ -1,5 +1,7 @@
 //! SHELL: the metrics of the virtual routers, read from the protocol thread when somebody asks.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -9,18 +11,27 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
+use crate::desk::Desk;
 use crate::driver::lateness::{BOUNDS, Lateness};
 use crate::event::StateName;
 use crate::mailbox::{Mailbox, RouterView, Snapshot};
 use crate::packet::PacketError;
 use crate::plan::Key;
+use crate::run::{SharedDesk, lock};
+use crate::standing::name_of;
 
 /// Asks the protocol thread at every scrape.
-#[derive(Debug)]
-pub(crate) struct Routers(pub(crate) Arc<Mailbox>);
+pub(crate) struct Routers(pub(crate) Arc<Mailbox>, pub(crate) SharedDesk);
+
+impl fmt::Debug for Routers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routers").finish_non_exhaustive()
+    }
+}
 
 impl Collector for Routers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        tracks(&lock(&self.1), &mut encoder)?;
         let Some(snapshot) = self.0.snapshot_to_keep() else {
             return Ok(());
         };
@@ -159,6 +170,31 @@ fn errors(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<()
     Ok(())
 }
 
+fn tracks(desk: &Desk, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    let kind = ConstGauge::new(0i64).metric_type();
+    let mut family = encoder.encode_descriptor(
+        "vrrp_track",
+        "What is tracked: 1 good, 0 bad, or the number in a file",
+        None,
+        kind,
+    )?;
+    for key in desk.share().routers.keys() {
+        // Two checks without a name may be called the same: the worst of them counts.
+        let mut values: BTreeMap<String, i64> = BTreeMap::new();
+        for (track, reading) in desk.tracked(key) {
+            if let Some(value) = reading.value() {
+                let known = values.entry(name_of(&track.subject)).or_insert(value);
+                *known = value.min(*known);
+            }
+        }
+        for (name, value) in values {
+            let labels = [("instance", key.to_string()), ("track", name)];
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
 fn gauges(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
     let kind = ConstGauge::new(0i64).metric_type();
     let mut family =
@@ -265,6 +301,7 @@ mod tests {
         let others = [
             "vrrp_state",
             "vrrp_priority",
+            "vrrp_track",
             "vrrp_packet_errors_total",
             "vrrp_master_down_interval_seconds",
             "vrrp_advertisement_lateness_seconds",

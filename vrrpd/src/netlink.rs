@@ -19,7 +19,7 @@ use crate::mailbox::{Desired, Mailbox};
 use crate::plan::{Key, Wanted};
 use damper::{Damper, Delays};
 use keeper::Keeper;
-use view::View;
+pub(crate) use view::View;
 
 /// How often everything is compared although nothing was heard.
 const COMPARE: Duration = Duration::from_secs(10);

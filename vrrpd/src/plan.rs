@@ -96,7 +96,7 @@ pub struct Wanted {
     pub verdict_hold: Duration,
     /// Whether a virtual service uses the VIP, so that the director has a say.
     pub gated: bool,
-    /// The checks that move the priority.
+    /// What moves the priority.
     pub tracks: Vec<Track>,
 }
 

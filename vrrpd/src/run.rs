@@ -28,6 +28,7 @@ use crate::metrics::Routers;
 use crate::netlink::{self, Kernel, Wires};
 use crate::secrets;
 use crate::status;
+use crate::track::Tracker;
 use crate::verdicts::{self, Heard};
 
 /// Log lines that the protocol thread may be ahead of the log: hundreds of virtual routers may move at once, and more than once.
@@ -101,11 +102,16 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         desired,
         kernel: kernel_sender,
     };
+    let tracker = Tracker::new(wires.routers.clone())?;
     let mut netlink = tokio::spawn(netlink::run(net, events, wires));
 
     let changed = Arc::new(Notify::new());
     let socket = director_socket(&context);
     tokio::spawn(listen(desk.clone(), socket, changed.clone()));
+    let told = desk.clone();
+    tokio::spawn(tracker.run(move |readings| {
+        lock(&told).handle_readings(readings, clock::now());
+    }));
     tokio::spawn(attend(
         desk.clone(),
         changes,
@@ -123,7 +129,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         .registry
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .register_collector(Box::new(Routers(mailbox.clone())));
+        .register_collector(Box::new(Routers(mailbox.clone(), desk.clone())));
 
     let control = Arc::new(VrrpControl {
         desk,

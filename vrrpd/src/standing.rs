@@ -2,7 +2,9 @@
 //!
 //! A plain function of the facts; the list of contributions is what `status` shows.
 
-use conf::platform::{InitialState, Track};
+use std::collections::BTreeMap;
+
+use conf::platform::{Effect, InitialState, Local, Subject, Track};
 use probe::Health;
 use serde::Serialize;
 
@@ -19,6 +21,51 @@ pub struct Contribution {
     pub weight: i16,
 }
 
+/// The largest weight, and the largest gain or loss by the number in a file.
+const MOST: i64 = 253;
+
+/// What is known of something tracked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// It was not looked at, or could not be read: it counts as nothing.
+    Unknown,
+    /// As it should be.
+    Good,
+    /// Not as it should be.
+    Bad,
+    /// The number in a file.
+    Number(i64),
+}
+
+impl Reading {
+    /// As 1 or 0, or the number; what the metric says.
+    pub fn value(self) -> Option<i64> {
+        match self {
+            Reading::Unknown => None,
+            Reading::Good => Some(1),
+            Reading::Bad => Some(0),
+            Reading::Number(number) => Some(number),
+        }
+    }
+}
+
+/// What is known of everything of the node itself that is tracked.
+pub type Readings = BTreeMap<Local, Reading>;
+
+/// What a check says. Before its first result its own `initial` decides.
+pub fn reading_of(track: &Track, health: Option<Health>) -> Reading {
+    let initially_down = track
+        .check()
+        .is_some_and(|check| check.initial == InitialState::Down);
+    match health {
+        Some(Health::Down) => Reading::Bad,
+        Some(Health::Up) => Reading::Good,
+        Some(Health::Checking) | None if initially_down => Reading::Bad,
+        Some(Health::Checking) | None => Reading::Good,
+    }
+}
+
 /// The facts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts<'a> {
@@ -28,8 +75,8 @@ pub struct Facts<'a> {
     pub belief: &'a Belief,
     /// What "not ready" costs.
     pub unready_penalty: u8,
-    /// The tracked checks with what is known of them; `None`: not checked yet.
-    pub tracks: Vec<(&'a Track, Option<Health>)>,
+    /// What is tracked, with what is known of it.
+    pub tracks: Vec<(&'a Track, Reading)>,
     /// Whether an operator drains the node or this VIP.
     pub drained: bool,
 }
@@ -53,18 +100,16 @@ pub fn judge(facts: &Facts<'_>) -> Judgement {
             weight: -i16::from(facts.unready_penalty),
         });
     }
-    for (track, health) in &facts.tracks {
-        if is_failing(track, *health) {
-            let check = &track.check;
-            let what = match &check.name {
-                Some(name) => format!("check {name} fails"),
-                None => format!("{} check fails", check.kind.word()),
-            };
-            contributions.push(Contribution {
-                what,
-                weight: track.weight,
-            });
-        }
+    let mut faulty = false;
+    for (track, reading) in &facts.tracks {
+        let Some((weight, faults)) = move_of(track.effect, *reading) else {
+            continue;
+        };
+        faulty |= faults;
+        contributions.push(Contribution {
+            what: sentence(&track.subject, *reading),
+            weight,
+        });
     }
     let sum = contributions
         .iter()
@@ -79,7 +124,8 @@ pub fn judge(facts: &Facts<'_>) -> Judgement {
     let yields = match facts.belief {
         Belief::TableMissing { .. } => Some(Yield::TableMissing),
         Belief::NotAsked | Belief::Waiting | Belief::Ready | Belief::NotReady { .. } => {
-            facts.drained.then_some(Yield::Drained)
+            let drained = facts.drained.then_some(Yield::Drained);
+            faulty.then_some(Yield::Tracked).or(drained)
         }
     };
     Judgement {
@@ -88,13 +134,53 @@ pub fn judge(facts: &Facts<'_>) -> Judgement {
     }
 }
 
-fn is_failing(track: &Track, health: Option<Health>) -> bool {
-    match health {
-        Some(Health::Down) => true,
-        Some(Health::Up) => false,
-        // Before the first result the check's own `initial` decides.
-        Some(Health::Checking) | None => track.check.initial == InitialState::Down,
+/// What a reading adds to the priority, and whether it makes the node leave the VIP to others; `None`: nothing.
+fn move_of(effect: Effect, reading: Reading) -> Option<(i16, bool)> {
+    match (effect, reading) {
+        (Effect::Fault, Reading::Bad) => Some((0, true)),
+        (Effect::Fault, Reading::Number(number)) => (number != 0).then_some((0, true)),
+        (Effect::Weight(weight), Reading::Number(number)) => {
+            let product = i64::from(weight).saturating_mul(number);
+            // As keepalived: less than any weight could take is a fault.
+            let faults = product < -MOST;
+            let product = i16::try_from(product.clamp(-MOST, MOST)).unwrap_or(0);
+            (product != 0).then_some((product, faults))
+        }
+        (Effect::Weight(weight), Reading::Bad) => (weight < 0).then_some((weight, false)),
+        (Effect::Weight(weight), Reading::Good) => (weight > 0).then_some((weight, false)),
+        (Effect::Fault, Reading::Good | Reading::Unknown)
+        | (Effect::Weight(_), Reading::Unknown) => None,
     }
+}
+
+/// What is tracked, in words.
+pub fn name_of(subject: &Subject) -> String {
+    match subject {
+        Subject::Check(check) => match &check.name {
+            Some(name) => format!("check {name}"),
+            None => format!("{} check", check.kind.word()),
+        },
+        Subject::Local(local) => local.to_string(),
+    }
+}
+
+fn sentence(subject: &Subject, reading: Reading) -> String {
+    let name = name_of(subject);
+    let is = match (subject, reading) {
+        (_, Reading::Number(number)) => return format!("{name} says {number}"),
+        (_, Reading::Unknown) => "is not known",
+        (Subject::Check(_), Reading::Good) => "succeeds",
+        (Subject::Check(_), Reading::Bad) => "fails",
+        (Subject::Local(local), reading) => match (local, reading == Reading::Good) {
+            (Local::Interface(_), true) => "is up",
+            (Local::Interface(_), false) => "is down",
+            (Local::Process(_), true) => "runs",
+            (Local::Process(_), false) => "does not run",
+            (Local::File(_) | Local::Address(_) | Local::Route { .. }, true) => "is there",
+            (Local::File(_) | Local::Address(_) | Local::Route { .. }, false) => "is not there",
+        },
+    };
+    format!("{name} {is}")
 }
 
 #[cfg(test)]
@@ -106,7 +192,7 @@ mod tests {
 
     fn track(weight: i16, initial: InitialState) -> Track {
         Track {
-            check: Check {
+            subject: Subject::Check(Box::new(Check {
                 name: Some("edge".to_owned()),
                 kind: CheckKind::Tcp,
                 interval: Interval::from_secs(2),
@@ -120,8 +206,8 @@ mod tests {
                 address: None,
                 port: None,
                 place: Place::default(),
-            },
-            weight,
+            })),
+            effect: Effect::Weight(weight),
             place: Place::default(),
         }
     }
@@ -151,7 +237,7 @@ mod tests {
                 unready_penalty: 100,
                 tracks: tracks
                     .into_iter()
-                    .map(|(track, health)| (track, Some(health)))
+                    .map(|(track, health)| (track, reading_of(track, Some(health))))
                     .collect(),
                 drained: false,
             };
@@ -192,11 +278,63 @@ mod tests {
                     base: 250,
                     belief: &Belief::Ready,
                     unready_penalty: 100,
-                    tracks: vec![(&track, health)],
+                    tracks: vec![(&track, reading_of(&track, health))],
                     drained: false,
                 };
                 assert_eq!(judge(&facts).standing.priority, expected);
             }
+        }
+    }
+
+    fn local(effect: Effect) -> Track {
+        Track {
+            subject: Subject::Local(Local::File("/run/weir/drain".to_owned())),
+            effect,
+            place: Place::default(),
+        }
+    }
+
+    #[test]
+    fn weights_faults_and_numbers() {
+        use Reading::{Bad, Good, Number, Unknown};
+        let (tracked, refuse) = (Some(Yield::Tracked), None);
+        type Case = (Effect, Reading, u8, Option<Yield>);
+        let cases: [Case; 18] = [
+            (Effect::Weight(-20), Good, 100, refuse),
+            (Effect::Weight(-20), Bad, 80, refuse),
+            (Effect::Weight(-20), Unknown, 100, refuse),
+            (Effect::Weight(20), Good, 120, refuse),
+            (Effect::Weight(20), Bad, 100, refuse),
+            (Effect::Weight(20), Unknown, 100, refuse),
+            (Effect::Weight(253), Good, 254, refuse),
+            (Effect::Weight(-253), Bad, 1, refuse),
+            (Effect::Fault, Good, 100, refuse),
+            (Effect::Fault, Bad, 100, tracked),
+            (Effect::Fault, Unknown, 100, refuse),
+            (Effect::Fault, Number(0), 100, refuse),
+            (Effect::Fault, Number(-1), 100, tracked),
+            (Effect::Weight(-5), Number(3), 85, refuse),
+            (Effect::Weight(-1), Number(-7), 107, refuse),
+            (Effect::Weight(-1), Number(253), 1, refuse),
+            (Effect::Weight(-1), Number(254), 1, tracked),
+            (Effect::Weight(253), Number(i64::MIN), 1, tracked),
+        ];
+        for (effect, reading, priority, yields) in cases {
+            let track = local(effect);
+            let standing = judge(&Facts {
+                base: 100,
+                belief: &Belief::Ready,
+                unready_penalty: 100,
+                tracks: vec![(&track, reading)],
+                drained: true,
+            })
+            .standing;
+            let yields = yields.or(Some(Yield::Drained));
+            assert_eq!(
+                standing,
+                Standing { priority, yields },
+                "{effect:?} {reading:?}"
+            );
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::mailbox::{RouterView, Snapshot};
 use crate::netlink::Kernel;
 use crate::packet::{Rules, Way};
 use crate::plan::{Key, Wanted};
+use crate::standing::name_of;
 pub(crate) use render::{render, render_down, render_why};
 use warnings::Warnings;
 
@@ -74,6 +75,9 @@ fn router(
         "addresses": wanted.held.iter().map(|held| format!("{}/{}", held.address, held.prefix_len)).collect::<Vec<_>>(),
         "base_priority": wanted.priority,
         "preempt": preempt,
+        "tracks": desk.tracked(key).iter().map(|(track, reading)| json!({
+            "what": name_of(&track.subject), "effect": track.effect, "reading": reading,
+        })).collect::<Vec<_>>(),
         "contributions": judged.map(|(_, judgement)| &judgement.contributions),
         "director": judged.map(|(belief, _)| belief),
         "yields": judged.and_then(|(_, judgement)| judgement.standing.yields),

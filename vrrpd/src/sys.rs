@@ -9,8 +9,11 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::Ipv6Addr;
+use std::os::fd::OwnedFd;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::unix::AsyncFd;
 
 /// Asks for the arrival time of every packet (SO_TIMESTAMPNS, wall clock).
 pub(crate) fn enable_timestamps(socket: BorrowedFd<'_>) -> io::Result<()> {
@@ -182,4 +185,12 @@ fn check(result: isize) -> io::Result<usize> {
 
 fn length_of<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or_default()
+}
+
+/// Registers a descriptor with the runtime.
+pub(crate) fn asynchronous(descriptor: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: the registration holds the owner of the descriptor, which always gives the same number and closes it only after the
+    // registration has ended.
+    let registered = unsafe { AsyncFd::register(descriptor) };
+    registered.map_err(io::Error::from)
 }

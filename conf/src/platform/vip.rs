@@ -1,5 +1,6 @@
 //! CORE: virtual IP addresses and the virtual routers that hold them.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -109,7 +110,7 @@ pub struct VrrpSettings {
     pub unready_penalty: u8,
     /// How long the last verdict of a director that does not answer is believed. Default 30 s; after it, "not ready".
     pub verdict_hold: Interval,
-    /// Checks of this node that move its priority.
+    /// What moves the priority of a node: checks, interfaces, files, processes, addresses, routes.
     pub track: Vec<Track>,
     /// A second path on which the backup listens for the master.
     pub heartbeat: Option<Heartbeat>,
@@ -194,16 +195,90 @@ pub enum Checksum {
     PseudoHeader,
 }
 
-/// A check on the director's node that moves its priority.
+/// Something of the director's node that moves its priority.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Track {
     /// What is looked at.
-    pub check: Check,
-    /// Added to the priority while the check fails, -253 to -1 (keepalived's negative weight).
-    pub weight: i16,
+    pub subject: Subject,
+    /// What comes of it.
+    pub effect: Effect,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,
+}
+
+impl Track {
+    /// The check, if it is one.
+    pub fn check(&self) -> Option<&Check> {
+        match &self.subject {
+            Subject::Check(check) => Some(check),
+            Subject::Local(_) => None,
+        }
+    }
+
+    /// What is read on the node itself, if it is no check.
+    pub fn local(&self) -> Option<&Local> {
+        match &self.subject {
+            Subject::Check(_) => None,
+            Subject::Local(local) => Some(local),
+        }
+    }
+}
+
+/// What a [`Track`] looks at.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// A health check.
+    Check(Box<Check>),
+    /// Something of the node itself.
+    Local(Local),
+}
+
+/// Something of the node itself that can be good or bad.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Local {
+    /// An interface: good while it is up and has carrier.
+    Interface(String),
+    /// The path of a file with a whole number (keepalived's `track_file`).
+    File(String),
+    /// The name of a process: good while one runs.
+    Process(String),
+    /// An address: good while some interface has it.
+    Address(IpAddr),
+    /// A unicast route of the main table: good while it is there.
+    Route {
+        /// The network's address.
+        destination: IpAddr,
+        /// Its prefix length.
+        prefix_len: u8,
+    },
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Local::Interface(name) => write!(f, "interface {name}"),
+            Local::File(path) => write!(f, "file {path}"),
+            Local::Process(name) => write!(f, "process {name}"),
+            Local::Address(address) => write!(f, "address {address}"),
+            Local::Route {
+                destination,
+                prefix_len,
+            } => write!(f, "route {destination}/{prefix_len}"),
+        }
+    }
+}
+
+/// What comes of a [`Track`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// -253 to 253: a negative one is added to the priority while it is bad, a positive one while it is good.
+    Weight(i16),
+    /// While it is bad the node leaves the VIP to any other that can have it.
+    Fault,
 }
 
 /// A second heartbeat path.

@@ -1,5 +1,7 @@
 //! CORE: VIPs and their virtual routers as written.
 
+use std::net::IpAddr;
+
 use crate::decode::{At, Cidr, WholeNumber, short_or_table, table, words};
 use crate::raw::check::CheckRef;
 use crate::unit::{Interval, Priority, Vrid};
@@ -91,7 +93,7 @@ table! {
             unready_penalty: WholeNumber<0, 253>,
             /// How long the last verdict of a silent director is believed. Default 30s.
             verdict_hold: Interval,
-            /// Checks on the director's own node that move its priority.
+            /// What moves the priority of the director's own node: checks, interfaces, files, processes, addresses, routes.
             track: Vec<At<Track>>,
             /// Another network on which the backup listens for the master.
             heartbeat: String,
@@ -191,15 +193,27 @@ short_or_table! {
 }
 
 table! {
-    /// A check that moves the priority.
+    /// Something that moves the priority: one of the kinds, with `weight` or `fault`.
     Track {
-        required {
-            /// What is looked at; the address defaults to 127.0.0.1.
+        required {}
+        optional {
+            /// A check; its address defaults to 127.0.0.1.
             check: CheckRef,
-            /// Added to the priority while the check fails.
-            weight: WholeNumber<-253, -1>,
+            /// An interface of the node: good while it is up and has carrier.
+            interface: String,
+            /// A file with a whole number, which is multiplied by the weight; missing: 0. With `fault`: bad unless it is 0.
+            file: String,
+            /// The name of a process: good while one runs.
+            process: String,
+            /// An address: good while the node has it.
+            address: IpAddr,
+            /// A route: good while it is in the node's main table.
+            route: Cidr,
+            /// Negative: added while it is bad. Positive: added while it is good.
+            weight: WholeNumber<-253, 253>,
+            /// While it is bad the node leaves the VIP to any other that can have it. Default false.
+            fault: bool,
         }
-        optional {}
     }
 }
 

@@ -1,15 +1,13 @@
 //! CORE: VIPs and their virtual routers.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use super::check::OWN_ADDRESS;
 use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    Checksum, Heartbeat, Hmac, HmacMode, LinkDelay, Preempt, SyncGroup, Track, Unicast, Vip,
-    VipAddress, VrrpSettings,
+    Checksum, Heartbeat, Hmac, HmacMode, LinkDelay, Preempt, SyncGroup, Unicast, Vip, VipAddress,
+    VrrpSettings,
 };
 use crate::problems::Tiers;
 use crate::raw::failover::{
@@ -287,40 +285,6 @@ impl<'a> Resolver<'a> {
         } else {
             Preempt::Never
         }
-    }
-
-    fn tracks(&mut self, key: &str, raw: &Vrrp) -> Vec<Track> {
-        let mut tracks = Vec::new();
-        let written = raw.track.iter().flat_map(|tracks| &tracks.value);
-        for (index, track) in written.enumerate() {
-            let key = format!("{key}.track[{index}].check");
-            let check = track
-                .check
-                .as_ref()
-                .and_then(|check| self.check_of(check, &key, Tiers::FAILOVER));
-            let (Some(mut check), Some(weight)) = (check, given(&track.weight)) else {
-                continue;
-            };
-            let address: IpAddr = *check.address.get_or_insert(OWN_ADDRESS);
-            if check.port.is_none() && check.kind.needs_port() {
-                self.report(
-                    codes::TRACK_PORT,
-                    Tiers::FAILOVER,
-                    track.check.as_ref().map_or(track.span, |check| check.span),
-                    key,
-                    format!("the tracked check goes to {address}, but no port is given"),
-                )
-                .help(
-                    "set `port`: there is no virtual service here that a port could be taken from",
-                );
-            }
-            tracks.push(Track {
-                check,
-                weight: weight.narrow(),
-                place: self.place(track.span),
-            });
-        }
-        tracks
     }
 }
 

@@ -43,14 +43,15 @@ impl Judge<'_, '_> {
                 .track
                 .iter()
                 .enumerate()
-                .map(move |(index, track)| {
+                .filter_map(move |(index, track)| {
+                    let check = track.check()?;
                     let at = written.and_then(|tracks| tracks.value.get(index)?.check.as_ref());
-                    (
-                        &track.check,
+                    Some((
+                        check,
                         Tiers::FAILOVER,
                         at.map(|at| at.span),
                         format!("vip.{}.vrrp.track[{index}].check", vip.name),
-                    )
+                    ))
                 })
         });
         let all: Vec<(&Check, Tiers, Option<Span>, String)> =

@@ -393,17 +393,36 @@ impl Judge<'_, '_> {
             .iter()
             .flat_map(|vrrp| vrrp.track.iter())
             .flat_map(|tracks| &tracks.value);
-        for weight in tracks.filter_map(|track| track.weight.as_ref()) {
-            let fallen = (high + i32::try_from(weight.value.0).unwrap_or(0)).clamp(1, 254);
-            if high > low && fallen >= low {
+        for track in tracks {
+            // The number in a file multiplies its weight, and is not known here.
+            let Some(weight) = track.weight.as_ref().filter(|_| track.file.is_none()) else {
+                continue;
+            };
+            let by = i32::try_from(weight.value.0).unwrap_or(0);
+            // A gain is what the other one still has when this one has lost it.
+            let (fallen, other) = match by {
+                ..0 => ((high + by).clamp(1, 254), low),
+                0.. => (high, (low + by).clamp(1, 254)),
+            };
+            if high > low && fallen >= other {
+                let sum = match by {
+                    ..0 => format!(
+                        "{high} - {} = {fallen} on `{first}`, and `{second}` has {low}",
+                        -by
+                    ),
+                    0.. => format!(
+                        "{low} + {by} = {other} on `{second}`, and `{first}` has {high} without it"
+                    ),
+                };
+                let needed = (high - low + 1) * if by < 0 { -1 } else { 1 };
                 self.report(
                     codes::WEIGHT_TOO_SMALL,
                     Tiers::FAILOVER,
                     weight.span,
                     format!("{key}.track"),
-                    format!("this weight cannot move VIP `{name}`: {high} - {} = {fallen} on `{first}`, and `{second}` has {low}", -weight.value.0),
+                    format!("this weight cannot move VIP `{name}`: {sum}"),
                 )
-                .label(format!("at least {} is needed", low - high - 1))
+                .label(format!("at least {needed} is needed"))
                 .help("a backup takes over only from a lower priority; at an equal one the VIP stays where it is");
             }
         }

@@ -61,6 +61,20 @@ impl View {
             .map(|link| link.index)
     }
 
+    /// Whether the interface called `name` is up and has carrier.
+    pub(crate) fn is_up(&self, name: &str) -> bool {
+        self.links
+            .values()
+            .any(|link| link.name == name && link.up && link.carrier)
+    }
+
+    /// Whether some interface has the address, and it can be used.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.addresses
+            .values()
+            .any(|known| known.address == address && !known.unusable)
+    }
+
     /// The address as its interface has it.
     pub(crate) fn get(&self, held: &Held) -> Option<&Address> {
         let index = self.index_of(&held.interface)?;

@@ -1,10 +1,11 @@
 //! CORE: what going over from one share to another does.
 
-use conf::platform::{Checksum, Preempt};
+use conf::platform::{Checksum, Effect, Preempt};
 use daemon::plan::{Plan, PlanAction, PlanStep};
 
 use super::{Held, Key, Share, Wanted};
 use crate::packet::Way;
+use crate::standing::name_of;
 
 /// What changing from one share to another does.
 pub fn difference(old: &Share, new: &Share) -> Plan {
@@ -119,6 +120,9 @@ fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
     if before.rules.hmac != after.rules.hmac {
         changes.push("keys or mode of the HMAC".to_owned());
     }
+    if before.tracks != after.tracks {
+        changes.push(format!("track {} -> {}", tracks(before), tracks(after)));
+    }
     if changes.is_empty() {
         changes.push("announcements, delays, directors or tracked checks".to_owned());
     }
@@ -131,6 +135,21 @@ fn addresses(held: &[Held]) -> String {
         .map(|held| format!("{}/{}", held.address, held.prefix_len))
         .collect();
     format!("[{}]", list.join(" "))
+}
+
+fn tracks(wanted: &Wanted) -> String {
+    let list: Vec<String> = wanted
+        .tracks
+        .iter()
+        .map(|track| {
+            let name = name_of(&track.subject);
+            match track.effect {
+                Effect::Weight(weight) => format!("{name} {weight:+}"),
+                Effect::Fault => format!("{name} fault"),
+            }
+        })
+        .collect();
+    format!("[{}]", list.join(", "))
 }
 
 fn travel(wanted: &Wanted) -> String {

@@ -231,11 +231,11 @@ fn priority(router: &Value) -> String {
     );
     for part in router["contributions"].as_array().into_iter().flatten() {
         let weight = part["weight"].as_i64().unwrap_or(0);
-        let _ = write!(
-            text,
-            ", {weight:+} {}",
-            part["what"].as_str().unwrap_or_default()
-        );
+        let what = part["what"].as_str().unwrap_or_default();
+        let _ = match weight {
+            0 => write!(text, ", {what}"),
+            _ => write!(text, ", {weight:+} {what}"),
+        };
     }
     if let Some(reason) = router["yields"].as_str() {
         let _ = write!(

@@ -3,7 +3,7 @@
 use conf::Moment;
 
 use crate::desk::Desk;
-use crate::event::{StateName, Why};
+use crate::event::{StateName, Why, Yield};
 use crate::gate::Belief;
 use crate::mailbox::{RouterView, Snapshot};
 use crate::netlink::Kernel;
@@ -39,7 +39,9 @@ impl Warnings {
         now: Moment,
     ) {
         let of_view = view.map(|view| router_warnings(view, now));
-        let sentences = verdict_warning(desk, key, wanted).into_iter();
+        let sentences = verdict_warning(desk, key, wanted)
+            .into_iter()
+            .chain(track_warning(desk, key));
         for sentence in sentences.chain(of_view.into_iter().flatten()) {
             self.add(key.to_string(), sentence);
         }
@@ -116,6 +118,23 @@ fn verdict_warning(desk: &Desk, key: &Key, wanted: &Wanted) -> Option<String> {
         )),
         Belief::NotAsked | Belief::Waiting | Belief::Ready => None,
     }
+}
+
+/// What is tracked as a fault and is bad.
+fn track_warning(desk: &Desk, key: &Key) -> Option<String> {
+    let (_, judgement) = desk.judged(key)?;
+    if judgement.standing.yields != Some(Yield::Tracked) {
+        return None;
+    }
+    let parts: Vec<&str> = judgement
+        .contributions
+        .iter()
+        .map(|part| part.what.as_str())
+        .collect();
+    Some(format!(
+        "the VIP is left to any other node that can have it: {}",
+        parts.join(", ")
+    ))
 }
 
 fn router_warnings(view: &RouterView, now: Moment) -> Vec<String> {
