@@ -263,3 +263,43 @@ fn equal_priorities_make_one_master() {
         segment.settles("lb2", &setup, true);
     }
 }
+
+/// A reload that adds an address on the master only: among ours nothing moves. The control: keepalived 2.2.7 as backup drops adverts with another
+/// list, and becomes a second master.
+#[test]
+fn an_address_added_on_one_node_moves_nothing_among_ours() {
+    let setup = Setup::v3();
+    let more = Setup {
+        addresses: vec!["10.0.0.101/32".to_owned(), "10.0.0.100/32".to_owned()],
+        ..Setup::v3()
+    };
+    for program in [Program::Ours, Program::Keepalived] {
+        let segment = Segment::new();
+        let mut speakers = [("lb1", 250), ("lb2", 240)]
+            .map(|(node, priority)| Speaker::new(&segment, node, program, &setup, priority, None));
+        for speaker in &mut speakers {
+            speaker.start(&segment);
+        }
+        segment.settles("lb1", &setup, true);
+        let reloaded = witness::now();
+        speakers[0].change(&more);
+        speakers[0].reload(&segment);
+        if program == Program::Keepalived {
+            wait::until("two masters", Duration::from_secs(10), || {
+                segment.masters(Duration::from_millis(350)).len() == 2
+            });
+            continue;
+        }
+        wait::until("the new address", Duration::from_secs(10), || {
+            segment.node("lb1").has_address("eth0", "10.0.0.101")
+        });
+        wait::for_a_while(Duration::from_secs(1));
+        assert_eq!(segment.masters(witness::now() - reloaded), ["lb1"]);
+        segment.settles("lb1", &setup, true);
+        for speaker in &speakers {
+            let moved = speaker.ours().metric("vrrp_transitions_total", "");
+            let expected = if speaker.node.name == "lb1" { 2.0 } else { 1.0 };
+            assert!(moved <= expected, "{}: {moved}", speaker.node.name);
+        }
+    }
+}
