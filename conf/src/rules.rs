@@ -15,6 +15,7 @@ mod layer7;
 mod peers;
 mod policy;
 mod sync;
+mod virtual_mac;
 
 use std::collections::BTreeSet;
 

@@ -88,9 +88,14 @@ vrrp = {{ id = 51, {vrrp} }}
     pub fn holders(&self) -> Vec<&'static str> {
         let holds = |node: &str| {
             let bare = |vip: &String| vip.split('/').next().map(str::to_owned).unwrap_or_default();
+            let has = |interface: &str, vip: &String| {
+                self.lab.node(node).has_address(interface, &bare(vip))
+            };
+            // The others are there with a virtual MAC only.
+            let interfaces = ["eth0", "vrrp4.51", "vrrp6.51"];
             self.vips
                 .iter()
-                .all(|vip| self.lab.node(node).has_address("eth0", &bare(vip)))
+                .all(|vip| interfaces.iter().any(|interface| has(interface, vip)))
         };
         NODES
             .iter()

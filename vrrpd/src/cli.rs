@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::doctor;
 use crate::plan::{Share, share};
-use crate::{run, status};
+use crate::{run, status, vmac};
 
 /// How long `failover` waits for the VIP to move.
 const FAILOVER: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub enum Command {
         #[arg(long, default_value = "failover")]
         why: String,
     },
-    /// Remove virtual addresses that a killed vrrpd has left on the interfaces.
+    /// Remove virtual addresses and interfaces with virtual MACs that a killed vrrpd has left behind.
     Cleanup,
     /// Look at what breaks VRRP on this machine: rights, interfaces, ARP and filter settings, group membership.
     Doctor,
@@ -195,7 +195,12 @@ fn cleanup(common: &Common) -> anyhow::Result<Exit> {
     let names: Vec<String> = runtime()?.block_on(async {
         let net = Net::connect()?;
         let mut removed = Vec::new();
-        for link in net.links().await?.iter().filter(|link| !link.loopback) {
+        let links = net.links().await?;
+        for link in links.iter().filter(|link| vmac::is_device(link)) {
+            net.remove_link(link.index).await?;
+            removed.push(format!("interface {}", link.name));
+        }
+        for link in links.iter().filter(|link| !link.loopback) {
             for address in net
                 .addresses()
                 .await?

@@ -78,6 +78,19 @@ impl Shared {
             self.reports_lost += 1;
         }
     }
+
+    fn open_frames(&mut self) {
+        if self.frames.is_none() {
+            self.frames = FrameSocket::open().ok();
+        }
+    }
+
+    fn send_frame(&self, interface: u32, frame: &[u8]) -> io::Result<()> {
+        match &self.frames {
+            Some(socket) => socket.send(interface, frame),
+            None => Err(io::Error::other("no packet socket")),
+        }
+    }
 }
 
 impl Driver {

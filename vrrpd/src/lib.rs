@@ -34,5 +34,6 @@ mod status;
 mod sys;
 mod track;
 mod verdicts;
+pub mod vmac;
 
 pub use cli::{Command, Vrrpd};

@@ -23,6 +23,7 @@ use crate::packet::{ChecksumForm, PacketError};
 use crate::plan::{Held, Key, Wanted};
 use crate::rights::Rights;
 use crate::router::{Addresses, Counters, Peer};
+use crate::vmac::Device;
 
 /// An interface as the kernel has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +123,8 @@ pub(crate) struct Wish {
     pub(crate) hold: bool,
     pub(crate) generation: u64,
     pub(crate) held: Vec<Held>,
+    /// The interface that must be made for them.
+    pub(crate) device: Option<Device>,
     /// The addresses may be the node's own (priority 255): never take away what somebody else added.
     pub(crate) owner: bool,
 }

@@ -4,6 +4,7 @@
 //! deletes is put back at once, but not forever: two programs that fight over an address must not go on for good.
 
 mod damper;
+mod device;
 mod keeper;
 mod view;
 
@@ -80,6 +81,9 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
                 look = true;
                 if let Event::AddressGone(address) = &event {
                     keeper.handle_gone(address);
+                }
+                if let Event::Link(link) = &event {
+                    keeper.handle_link(link);
                 }
                 view.take(event);
             }

@@ -15,6 +15,7 @@ use crate::packet::{self, Hmac, Mode, PASSWORD, Rules, TTL, Version, Way};
 use crate::router::Config;
 use crate::router::announce::Pace;
 use crate::secrets::Secrets;
+use crate::vmac::Device;
 
 pub use difference::{difference, restarts};
 
@@ -80,6 +81,8 @@ pub struct Wanted {
     pub own: Vec<IpAddr>,
     /// Every address that moves.
     pub held: Vec<Held>,
+    /// The interface with the virtual MAC, which has the addresses of the VIP's network; `None`: they are on `interface`.
+    pub device: Option<Device>,
     /// Which checksum is sent.
     pub checksum: Checksum,
     /// How long the link must be down, or up again, before it counts.
@@ -149,10 +152,15 @@ fn wanted(
         return Ok(None);
     }
     let interface = interface(platform, node, &vip.network)?;
+    let device = vip.vrrp.virtual_mac;
+    let device = device.then(|| Device::new(family, vip.vrrp.id.get(), &interface));
     let mut held = Vec::new();
     for address in vip.all_addresses().filter(|a| family.has(a.address)) {
         held.push(Held {
-            interface: self::interface(platform, node, &address.network)?,
+            interface: match &device {
+                Some(device) if address.network == vip.network => device.name.clone(),
+                _ => self::interface(platform, node, &address.network)?,
+            },
             address: address.address,
             prefix_len: address.prefix_len,
         });
@@ -215,6 +223,7 @@ fn wanted(
         interface,
         own,
         held,
+        device,
         checksum: vrrp.checksum,
         link_delay: vrrp.link_delay,
         rules,

@@ -72,6 +72,7 @@ fn router(
             "refresh_ms": wanted.config.pace.refresh.as_millis(),
         },
         "interface": wanted.interface,
+        "virtual_mac": wanted.device.as_ref().map(|device| json!({ "interface": device.name, "mac": device.mac.to_string() })),
         "addresses": wanted.held.iter().map(|held| format!("{}/{}", held.address, held.prefix_len)).collect::<Vec<_>>(),
         "base_priority": wanted.priority,
         "preempt": preempt,

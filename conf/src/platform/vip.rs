@@ -102,6 +102,8 @@ pub struct VrrpSettings {
     pub version: u8,
     /// Adverts go to each peer by itself; `None`: to the multicast group.
     pub unicast: Option<Unicast>,
+    /// Adverts and addresses have the Ethernet address of the virtual router (RFC 9568 section 7.3). Default: those of the interface.
+    pub virtual_mac: bool,
     /// The name of the secret with the password of version 2.
     pub password: Option<String>,
     /// Adverts are signed and verified.

@@ -85,6 +85,8 @@ table! {
             version: WholeNumber<2, 3>,
             /// Adverts go to each of the other directors by itself instead of to the multicast group. Default false.
             unicast: Unicast,
+            /// Adverts and addresses have the virtual router's own Ethernet address, 00-00-5E-00-01-id (IPv6: 02). Default false.
+            virtual_mac: bool,
             /// With version 2: the name of the secret with the password that adverts carry in clear text.
             password: String,
             /// Adverts are signed and verified by HMAC-SHA256, as keepalived's `auth_hmac` does it.

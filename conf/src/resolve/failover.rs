@@ -190,6 +190,7 @@ impl<'a> Resolver<'a> {
                 .unicast
                 .as_ref()
                 .and_then(|unicast| unicast_of(&unicast.value)),
+            virtual_mac: given(&raw.virtual_mac).unwrap_or(false),
             password: raw.password.as_ref().map(|name| name.value.clone()),
             hmac,
             unready_penalty: given(&raw.unready_penalty)

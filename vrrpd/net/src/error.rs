@@ -105,6 +105,9 @@ pub enum Error {
         /// What was wrong.
         reason: String,
     },
+    /// There is a link of that name, but it is not what it should be.
+    #[error("interface {0} exists already and is something else")]
+    Foreign(String),
     /// There is no such link.
     #[error("there is no {0}")]
     NoLink(Object),
@@ -140,6 +143,7 @@ impl Error {
             Error::TimedOut { .. }
             | Error::Connection { .. }
             | Error::NoLink(_)
+            | Error::Foreign(_)
             | Error::NotANumber { .. } => false,
         }
     }
@@ -156,6 +160,7 @@ impl Error {
             Error::TimedOut { .. }
             | Error::Connection { .. }
             | Error::NoLink(_)
+            | Error::Foreign(_)
             | Error::NotANumber { .. } => None,
         }
     }

@@ -12,6 +12,7 @@ mod connection;
 mod error;
 mod fou;
 mod link;
+mod macvlan;
 mod neighbour;
 pub mod nft;
 mod route;

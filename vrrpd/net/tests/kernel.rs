@@ -214,6 +214,36 @@ fn lost_events_are_made_good_by_a_snapshot() {
 }
 
 #[test]
+fn a_macvlan_is_made_once_with_its_mac_and_no_address() {
+    in_namespace(
+        "a_macvlan_is_made_once_with_its_mac_and_no_address",
+        || async {
+            let net = Net::connect().unwrap();
+            let (a, _) = veth(&net).await;
+            let mac = net::Mac([0, 0, 0x5e, 0, 1, 51]);
+            let name = "vrrp4.51";
+            let added = net.add_macvlan(name, a.index, mac).await;
+            assert_eq!(added.unwrap(), Added::New);
+            let added = net.add_macvlan(name, a.index, mac).await;
+            assert_eq!(added.unwrap(), Added::Present);
+            let made = net.link(name).await.unwrap();
+            assert_eq!((made.mac, made.parent), (Some(mac), Some(a.index)));
+            assert_eq!(made.kind.as_deref(), Some("macvlan"));
+            assert!(!made.up, "{made:?}");
+            let mode = sysctl::Key::ipv6(name, "addr_gen_mode");
+            assert_eq!(sysctl::read_number(&mode).unwrap(), 1, "none");
+            net.set_link_up(made.index, true).await.unwrap();
+            let addresses = net.addresses().await.unwrap();
+            assert!(addresses.iter().all(|found| found.link != made.index));
+            net.remove_link(made.index).await.unwrap();
+            assert!(net.link(name).await.is_err());
+            let error = net.add_macvlan(name, 9999, mac).await.unwrap_err();
+            assert_eq!(error.to_string(), "failed to add interface vrrp4.51");
+        },
+    );
+}
+
+#[test]
 fn sysctls_are_written_only_where_they_differ() {
     in_namespace("sysctls_are_written_only_where_they_differ", || async {
         let net = Net::connect().unwrap();

@@ -1,7 +1,6 @@
 //! SHELL: one virtual router: packets in, actions carried out. Its socket is one of `ports`.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -19,7 +18,8 @@ use crate::packet::{
 };
 use crate::plan::{Family, Key, Wanted};
 use crate::router::{OWNER, PHASES, Router, State};
-use crate::socket::FrameSocket;
+use crate::socket::SocketError;
+use crate::vmac;
 
 use super::Shared;
 use super::agenda::Number;
@@ -311,6 +311,7 @@ impl Instance {
                         hold,
                         generation,
                         held: self.wanted.held.clone(),
+                        device: self.wanted.device.clone(),
                         owner: self.wanted.priority == OWNER,
                     };
                     let key = self.key.clone();
@@ -333,7 +334,10 @@ impl Instance {
         }
     }
 
-    fn advertise(&mut self, priority: u8, shared: &Shared) {
+    fn advertise(&mut self, priority: u8, shared: &mut Shared) {
+        if self.wanted.device.is_some() {
+            shared.open_frames();
+        }
         let port = self.port.and_then(|port| shared.ports.get(port));
         let (Some(port), Some(source)) = (port, self.source) else {
             return;
@@ -360,7 +364,17 @@ impl Instance {
                 }),
             };
             let bytes = packet::encode(&advert, source, *to, form, seal);
-            if let Err(error) = port.socket.send(&bytes, *to) {
+            let sent = match (&self.wanted.device, &rules.way) {
+                (Some(device), Way::Multicast) => {
+                    let frame = vmac::frame(device.mac, source, &bytes);
+                    let sent = shared.send_frame(port.index(), &frame);
+                    sent.map_err(|error| {
+                        SocketError::new("send an advert", &self.wanted.interface, error)
+                    })
+                }
+                _ => port.socket.send(&bytes, *to),
+            };
+            if let Err(error) = sent {
                 self.send_errors += 1;
                 let now = clock::now();
                 faults::note(&mut self.faults, "send", None, now, || chain(&error));
@@ -369,28 +383,32 @@ impl Instance {
     }
 
     fn announce(&mut self, addresses: &[IpAddr], shared: &mut Shared) {
-        if shared.frames.is_none() {
-            shared.frames = FrameSocket::open().ok();
-        }
+        shared.open_frames();
         for address in addresses {
             let held = self
                 .wanted
                 .held
                 .iter()
                 .find(|held| held.address == *address);
-            let interface = held.and_then(|held| shared.interfaces.get(&held.interface));
-            let Some((found, mac)) = interface.and_then(|found| Some((found, found.mac?))) else {
+            let device = self.wanted.device.as_ref();
+            // With a virtual MAC through the interface below: the one above may be so new that nothing is known of it.
+            let device =
+                device.filter(|device| held.is_some_and(|held| held.interface == device.name));
+            let name = match device {
+                Some(device) => Some(&device.parent),
+                None => held.map(|held| &held.interface),
+            };
+            let Some(found) = name.and_then(|name| shared.interfaces.get(name)) else {
+                continue;
+            };
+            let Some(mac) = device.map(|device| device.mac).or(found.mac) else {
                 continue;
             };
             let frame = match address {
                 IpAddr::V4(address) => arp::announcement(mac.0, *address),
                 IpAddr::V6(address) => ndp::announcement(mac.0, *address, found.forwards_ipv6),
             };
-            let sent = match &shared.frames {
-                Some(socket) => socket.send(found.index, &frame),
-                None => Err(io::Error::other("no packet socket")),
-            };
-            if let Err(error) = sent {
+            if let Err(error) = shared.send_frame(found.index, &frame) {
                 self.announcer_errors += 1;
                 faults::note(&mut self.faults, "announce", None, clock::now(), || {
                     format!("failed to announce {address}: {error}")

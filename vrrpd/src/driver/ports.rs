@@ -57,6 +57,11 @@ impl Port {
         members.map(|(_, router)| *router).nth(nth)
     }
 
+    /// The number of its interface.
+    pub(super) fn index(&self) -> u32 {
+        self.spec.interface.index
+    }
+
     fn filter(&self) -> io::Result<()> {
         self.socket.filter(self.members.iter().map(|(id, _)| *id))
     }

@@ -1,16 +1,19 @@
 //! SHELL: carries out the wishes: adds before it removes, answers each wish once, and puts back what others delete (within bounds).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Moment;
 use daemon::clock;
-use net::{Added, Address, Net, NewAddress, OWN_PROTOCOL, Removed};
+use net::{Added, Address, Link, Net, NewAddress, OWN_PROTOCOL, Removed};
 
 use crate::mailbox::{Acknowledgement, Desired, Wish};
 use crate::plan::{Held, Key};
 
+use super::device::Devices;
 use super::view::View;
+use crate::vmac::Device;
 
 /// How often an address is put back within [`RESTORE_WINDOW`] before its virtual router leaves the VIP to others.
 const RESTORES: usize = 3;
@@ -27,6 +30,7 @@ enum Failure {
 /// What has been done, and what is still to do.
 pub(crate) struct Keeper {
     net: Net,
+    devices: Devices,
     /// The last wish that was carried out entirely.
     done: BTreeMap<Key, Wish>,
     /// Answered already, so that a failure that lasts is told once.
@@ -40,6 +44,7 @@ impl Keeper {
     pub(crate) fn new(net: Net) -> Keeper {
         Keeper {
             net,
+            devices: Devices::default(),
             done: BTreeMap::new(),
             answered: BTreeMap::new(),
             restores: BTreeMap::new(),
@@ -68,6 +73,13 @@ impl Keeper {
         self.done.retain(|_, wish| {
             !wish.hold || wish.held.iter().all(|held| held.address != gone.address)
         });
+    }
+
+    /// An interface of ours that somebody has set down must be set up again.
+    pub(crate) fn handle_link(&mut self, link: &Link) {
+        let stands = |wish: &Wish| !wish.device.as_ref().is_some_and(|device| device.is(link));
+        self.done
+            .retain(|_, wish| !wish.hold || link.up || stands(wish));
     }
 
     /// Does what the wishes ask for; the answers go to the protocol thread.
@@ -109,8 +121,16 @@ impl Keeper {
                 continue;
             }
             let mut wish_done = true;
-            for held in wish.held.iter().filter(|held| !kept.contains(held)) {
-                wish_done &= self.remove(held, wish.owner, view).await;
+            // A router that began anew under another id or interface may have held others.
+            let before = self.done.get(key).cloned();
+            for wish in before.iter().chain([wish]) {
+                for held in wish.held.iter().filter(|held| !kept.contains(held)) {
+                    wish_done &= self.remove(held, wish.owner, view).await;
+                }
+                let device = wish.device.as_ref();
+                if let Some(device) = device.filter(|device| !is_used(desired, device)) {
+                    wish_done &= self.remove_device(device).await;
+                }
             }
             if wish_done {
                 self.done.insert(key.clone(), wish.clone());
@@ -122,23 +142,29 @@ impl Keeper {
     /// Puts all addresses of a wish on their interfaces.
     async fn hold(&mut self, key: &Key, wish: &Wish, view: &View) -> Result<(), Failure> {
         let lost = self.was_fulfilled(key, wish);
+        let index_of = |name: &str| {
+            let reason = || Failure::Refusal(format!("there is no interface {name}"));
+            view.index_of(name).ok_or_else(reason)
+        };
+        let device = match &wish.device {
+            Some(device) => {
+                let parent = index_of(&device.parent)?;
+                let ensured = self.devices.ensure(&self.net, device, parent).await;
+                Some((device, ensured.map_err(failure)?.0))
+            }
+            None => None,
+        };
         for held in &wish.held {
-            let Some(index) = view.index_of(&held.interface) else {
-                let reason = format!("there is no interface {}", held.interface);
-                return Err(Failure::Refusal(reason));
+            let on_device = device.filter(|(device, _)| device.name == held.interface);
+            let index = match on_device {
+                // Its event may still be under way.
+                Some((_, index)) => index,
+                None => index_of(&held.interface)?,
             };
-            let new = NewAddress::new(index, held.address, held.prefix_len);
-            let added = self.net.add_address(&new).await.map_err(|error| {
-                let cause = std::error::Error::source(&error);
-                let reason = match cause {
-                    Some(cause) => format!("{error}: {cause}"),
-                    None => error.to_string(),
-                };
-                match error {
-                    net::Error::TimedOut { .. } => Failure::Silence(reason),
-                    _ => Failure::Refusal(reason),
-                }
-            })?;
+            let mut new = NewAddress::new(index, held.address, held.prefix_len);
+            // The way to the network stays the one of the interface below; addresses of the link have none but their own.
+            new.no_prefix_route = on_device.is_some() && !is_link_local(held.address);
+            let added = self.net.add_address(&new).await.map_err(failure)?;
             // It was there once: somebody else has deleted it.
             if lost && added == Added::New {
                 self.restored += 1;
@@ -177,7 +203,19 @@ impl Keeper {
             for held in before.held.iter().filter(|held| !kept.contains(held)) {
                 self.remove(held, wish.owner, view).await;
             }
+            if let Some(device) = before.device.filter(|device| !is_used(desired, device)) {
+                self.remove_device(&device).await;
+            }
         }
+    }
+
+    async fn remove_device(&mut self, device: &Device) -> bool {
+        let removed = self.devices.remove(&self.net, device).await;
+        if let Err(error) = &removed {
+            tracing::warn!(interface = %device.name, %error, "the interface of a virtual MAC cannot be removed");
+            self.trouble = Some(error.to_string());
+        }
+        removed.is_ok()
     }
 
     /// Takes an address away, unless it is the node's own; false if it is still there.
@@ -204,6 +242,27 @@ impl Keeper {
             }
         }
     }
+}
+
+fn failure(error: net::Error) -> Failure {
+    let reason = match std::error::Error::source(&error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    match error {
+        net::Error::TimedOut { .. } => Failure::Silence(reason),
+        _ => Failure::Refusal(reason),
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// Whether some virtual router that holds its addresses needs the interface.
+fn is_used(desired: &Desired, device: &Device) -> bool {
+    let mut holders = desired.values().filter(|wish| wish.hold);
+    holders.any(|wish| wish.device.as_ref() == Some(device))
 }
 
 /// Every address that some virtual router holds.

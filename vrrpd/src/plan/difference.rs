@@ -103,6 +103,11 @@ fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
         b.version.number().to_string(),
     );
     compare("adverts", travel(before), travel(after));
+    let mac = |of: &Wanted| match &of.device {
+        Some(device) => format!("{} on {}", device.mac, device.name),
+        None => "none".to_owned(),
+    };
+    compare("virtual MAC", mac(before), mac(after));
     compare("preempt", preempt(a.preempt), preempt(b.preempt));
     compare(
         "checksum",

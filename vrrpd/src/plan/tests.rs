@@ -180,3 +180,32 @@ fn a_plan_names_what_changes_and_what_is_disruptive() {
         "a new id needs an order across directors: {moved:?}"
     );
 }
+
+#[test]
+fn a_virtual_mac_has_the_addresses_of_its_network_alone() {
+    let plain = share_of("lb1", BASE);
+    let text = BASE.replace("id = 51,", "id = 51, virtual_mac = true,").replace(
+        "directors = [\"lb1\", \"lb2\"]",
+        "directors = [\"lb1\", \"lb2\"]\nunadvertised = [{ network = \"inside\", address = \"10.1.0.1/24\" }]",
+    );
+    let with = share_of("lb1", &text);
+    let held: Vec<String> = with
+        .routers
+        .values()
+        .flat_map(|wanted| &wanted.held)
+        .map(|held| format!("{} {}", held.interface, held.address))
+        .collect();
+    assert_eq!(
+        held,
+        [
+            "vrrp4.51 10.0.0.100",
+            "eth1 10.1.0.1",
+            "vrrp6.51 2001:db8::100"
+        ]
+    );
+    let steps = lines(&difference(&plain, &with)).join("\n");
+    assert!(
+        steps.contains("virtual MAC none -> 00:00:5e:00:02:33 on vrrp6.51"),
+        "{steps}"
+    );
+}
