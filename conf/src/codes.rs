@@ -131,8 +131,8 @@ codes! {
     LINK_DELAY = "E0227": "A master whose link is down sends into nothing. If it waits longer than its peers wait for its adverts, they take over while it still holds the addresses.";
     HMAC_KEY_TWICE = "E0225": "Each key of the HMAC has a number of its own, which travels with every advert.";
     HMAC_NO_ACTIVE = "E0226": "One of the keys signs; the others are only taken, so that keys can be changed without a deaf moment.";
-    VIRTUAL_MAC_TWICE = "E0241": "The virtual MAC of a virtual router is on an interface `vrrp4.ID` or `vrrp6.ID`, which a director can have once.";
-    VIRTUAL_MAC_OWNER = "E0242": "The owner of an address (priority 255) has it on its own interface. The same address on the interface of the virtual MAC would be on the machine twice, with two Ethernet addresses.";
+    VIRTUAL_MAC_TWICE = "E0251": "The virtual MAC of a virtual router is on an interface `vrrp4.ID` or `vrrp6.ID`, which a director can have once.";
+    VIRTUAL_MAC_OWNER = "E0252": "The owner of an address (priority 255) has it on its own interface. The same address on the interface of the virtual MAC would be on the machine twice, with two Ethernet addresses.";
     UNICAST_ALONE = "E0224": "Unicast adverts go to the other directors of the VIP. Where there is none nobody would hear them, and multicast is never used instead.";
     SYNC_GROUP_TWICE = "E0231": "The VIPs of a sync group are on one director, all of them. One that is in two groups would tie both together without saying so.";
     SYNC_GROUP_DIRECTORS = "E0232": "The VIPs of a sync group move together, so each of its directors must be able to hold all of them.";
