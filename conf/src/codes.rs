@@ -76,6 +76,7 @@ codes! {
     TRACK_KIND = "E0240": "Each entry of `track` looks at one thing: a check, an interface, a file, a process, an address or a route.";
     TRACK_EFFECT = "E0241": "What is tracked moves the priority by its weight, or, with `fault = true`, makes the node leave the VIP to any other node that can have it.";
     TRACK_VALUE = "E0242": "What is named here cannot be on any machine, so that the tracked thing would be missing for good.";
+    FIFO_PATH = "E0243": "A daemon has no folder of its own to start from, so the pipe is named by its whole path.";
     UNKNOWN_VIP = "E0301": "No VIP has this name. VIPs are declared as `[vip.NAME]`.";
     UNKNOWN_SCHEDULER = "E0302": "The kernel has no such scheduler. The names are those of `ipvsadm -s`.";
     SCHEDULER_FLAG = "E0303": "Only the hashing schedulers `sh` and `mh` have flags.";

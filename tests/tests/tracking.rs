@@ -1,6 +1,7 @@
-//! What is tracked moves the VIP and lets it return: interfaces, files, processes, addresses and routes. Needs root.
+//! What is tracked moves the VIP and lets it return: interfaces, files, processes, addresses and routes; the pipe tells of it. Needs root.
 
 use std::fs::write;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -41,7 +42,7 @@ impl Pair {
                 _ => String::new(),
             };
             let config = pair.folder.path().join(format!("{node}.toml"));
-            write(&config, text(&track)).expect("the config can be written");
+            write(&config, text(&track, &pair.fifo(node))).expect("the config can be written");
             let base = pair.folder.path().join(node);
             let daemon = Daemon::start(pair.lab.node(node), Kind::Vrrpd, &config, &base);
             pair.daemons.push(daemon);
@@ -65,6 +66,11 @@ impl Pair {
         self.lab.node("lb1").ip(script);
     }
 
+    fn fifo(&self, node: &str) -> String {
+        let path = self.folder.path().join(format!("{node}.fifo"));
+        path.display().to_string()
+    }
+
     fn drain_file(&self) -> String {
         self.folder.path().join("drain").display().to_string()
     }
@@ -75,7 +81,7 @@ impl Pair {
     }
 }
 
-fn text(track: &str) -> String {
+fn text(track: &str, fifo: &str) -> String {
     format!(
         r#"
 schema = 1
@@ -91,6 +97,8 @@ network = "front"
 addresses = ["{VIP}/32"]
 directors = ["lb1", "lb2"]
 vrrp = {{ id = 51, advert_interval = "100ms", track = [{track}] }}
+[vrrpd]
+fifo = {fifo:?}
 "#
     )
 }
@@ -190,4 +198,26 @@ fn files_and_processes() {
     write(pair.drain_file(), "100").expect("the file can be written");
     pair.await_holder("lb2");
     assert_eq!(pair.router(0)["yields"], "tracked");
+}
+
+#[test]
+fn the_pipe_tells_of_changes_in_order() {
+    let pair = Pair::start(
+        |pair| format!("{{ file = {:?}, weight = -1 }}", pair.drain_file()),
+        |_| {},
+    );
+    let fifo = std::fs::File::open(pair.fifo("lb1")).expect("the pipe is there");
+    let (sender, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(fifo).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    let next = || lines.recv_timeout(PATIENCE).expect("a line");
+    assert_eq!(next(), r#"INSTANCE "web" MASTER 250"#);
+    write(pair.drain_file(), "50").expect("the file can be written");
+    assert_eq!(next(), r#"INSTANCE "web" BACKUP 200"#);
+    write(pair.drain_file(), "0").expect("the file can be written");
+    assert_eq!(next(), r#"INSTANCE "web" MASTER 250"#);
+    pair.await_holder("lb1");
 }

@@ -14,6 +14,7 @@ use probe::{Prober, Status, Target, TargetKey};
 use tokio::sync::watch;
 
 use crate::event::{Standing, StateName, Why, Yield};
+use crate::fifo::Fifo;
 use crate::gate::{Belief, Gate};
 use crate::handover::Handovers;
 use crate::mailbox::Mailbox;
@@ -34,6 +35,8 @@ pub(crate) struct Desk {
     /// Drained virtual routers with the reason.
     drained: BTreeMap<Key, String>,
     handovers: Handovers,
+    /// Written to without waiting.
+    pub(crate) fifo: Fifo,
     /// What operators want; `None` until the stored intents are known.
     intents: Option<Vec<Intent>>,
     held: bool,
@@ -63,6 +66,7 @@ impl Desk {
             prober,
             drained: BTreeMap::new(),
             handovers: Handovers::default(),
+            fifo: Fifo::default(),
             intents: None,
             held: false,
             judged: BTreeMap::new(),
@@ -87,6 +91,7 @@ impl Desk {
         now: Moment,
     ) {
         let before = std::mem::replace(&mut self.share, share(&platform, &node, secrets));
+        self.fifo.set_path(platform.vrrpd.fifo.as_deref());
         self.platform = platform;
         self.node = node;
         let routers = &self.share.routers;
@@ -167,7 +172,8 @@ impl Desk {
     }
 
     /// A virtual router has gone over to another state.
-    pub(crate) fn handle_state(&mut self, key: &Key, state: StateName) {
+    pub(crate) fn handle_state(&mut self, key: &Key, state: StateName, priority: u8) {
+        self.fifo.handle_state(key, state, priority);
         self.handovers.handle_state(key, state);
     }
 

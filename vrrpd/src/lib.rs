@@ -15,6 +15,7 @@ mod desk;
 mod doctor;
 mod driver;
 pub mod event;
+mod fifo;
 pub mod gate;
 pub mod group;
 pub mod handover;

@@ -192,7 +192,13 @@ fn tracks(desk: &Desk, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::f
             ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
         }
     }
-    Ok(())
+    let lost = ConstCounter::new(desk.fifo.lost());
+    lost.encode(encoder.encode_descriptor(
+        "vrrp_fifo_lost",
+        "Lines that the reader of the pipe did not get",
+        None,
+        lost.metric_type(),
+    )?)
 }
 
 fn gauges(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -302,6 +308,7 @@ mod tests {
             "vrrp_state",
             "vrrp_priority",
             "vrrp_track",
+            "vrrp_fifo_lost_total",
             "vrrp_packet_errors_total",
             "vrrp_master_down_interval_seconds",
             "vrrp_advertisement_lateness_seconds",

@@ -40,6 +40,9 @@ const LAST_REPORTS: Duration = Duration::from_secs(1);
 /// The longest the desk sleeps: a bound, not a cadence.
 const DESK_IDLE: Duration = Duration::from_secs(60);
 
+/// How often readers of the pipe are looked for.
+const READERS: Duration = Duration::from_millis(200);
+
 /// The desk, shared by the tasks. Every use is short and never waits.
 pub(crate) type SharedDesk = Arc<Mutex<Desk>>;
 
@@ -108,6 +111,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     let changed = Arc::new(Notify::new());
     let socket = director_socket(&context);
     tokio::spawn(listen(desk.clone(), socket, changed.clone()));
+    tokio::spawn(tend(desk.clone()));
     let told = desk.clone();
     tokio::spawn(tracker.run(move |readings| {
         lock(&told).handle_readings(readings, clock::now());
@@ -243,6 +247,16 @@ async fn attend(
     }
 }
 
+/// Looks for readers of the pipe.
+async fn tend(desk: SharedDesk) {
+    let mut tick = tokio::time::interval(READERS);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        lock(&desk).fifo.tend();
+    }
+}
+
 /// SIGUSR1 writes the status into the log, as operators of keepalived expect it.
 async fn tell_on_signal(control: Arc<VrrpControl>, mut signal: Signal) {
     while signal.recv().await.is_some() {
@@ -270,7 +284,7 @@ async fn log(
                 why,
                 priority,
             } => {
-                lock(&desk).handle_state(&key, to);
+                lock(&desk).handle_state(&key, to, priority);
                 moved.notify_one();
                 let fields = json!({
                     "vip": key.vip, "family": key.family, "from": from, "to": to, "reason": why.to_string(), "priority": priority,

@@ -39,6 +39,7 @@ pub(crate) fn data(desk: &Desk, snapshot: Option<&Snapshot>, kernel: &Kernel) ->
         "memory_locked": snapshot.map(|snapshot| snapshot.rights.memory.clone().unwrap_or(false)),
         "loop_lag_us": snapshot.map(|snapshot| snapshot.lag.as_micros()),
         "addresses_restored": kernel.restored,
+        "fifo": desk.fifo,
         "virtual_routers": routers,
     })
 }

@@ -1,6 +1,7 @@
 //! CORE: settings of the three daemons.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -174,6 +175,8 @@ pub enum StopPolicy {
 pub struct VrrpdSettings {
     /// SCHED_RR priority asked for the protocol thread, 0 for none. Default 50.
     pub realtime_priority: u8,
+    /// The path of a named pipe that gets a line per change of state.
+    pub fifo: Option<PathBuf>,
     /// Whether hook programs may run.
     pub allow_hooks: bool,
     /// Metrics and status page.

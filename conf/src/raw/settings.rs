@@ -246,6 +246,8 @@ table! {
         optional {
             /// SCHED_RR priority of the protocol thread; its memory is locked too. 0: neither. What the rights do not allow is told. Default 50.
             realtime_priority: WholeNumber<0, 99>,
+            /// A named pipe that gets a line per change of state, as keepalived writes them; made if it is not there.
+            fifo: String,
             /// Whether hook programs may run. Default false.
             allow_hooks: bool,
             /// Metrics and status page.

@@ -1,5 +1,7 @@
 //! CORE: settings of the three daemons.
 
+use std::path::PathBuf;
+
 use super::{Resolver, given};
 use crate::codes;
 use crate::decode::At;
@@ -224,7 +226,21 @@ impl Resolver<'_> {
     pub(super) fn vrrpd(&mut self) -> VrrpdSettings {
         let none = raw::Vrrpd::default();
         let vrrpd = self.raw.vrrpd.as_deref().unwrap_or(&none);
+        if let Some(fifo) = vrrpd
+            .fifo
+            .as_ref()
+            .filter(|fifo| !fifo.value.starts_with('/'))
+        {
+            self.report(
+                codes::FIFO_PATH,
+                Tiers::FAILOVER,
+                fifo.span,
+                "vrrpd.fifo",
+                "the path of the pipe begins with `/`",
+            );
+        }
         VrrpdSettings {
+            fifo: vrrpd.fifo.as_ref().map(|fifo| PathBuf::from(&fifo.value)),
             realtime_priority: given(&vrrpd.realtime_priority)
                 .map_or(DEFAULT_REALTIME, |priority| priority.narrow()),
             allow_hooks: given(&vrrpd.allow_hooks).unwrap_or(false),

@@ -1,0 +1,226 @@
+//! SHELL: the named pipe with a line per change of state, as keepalived's `vrrp_notify_fifo`: `INSTANCE "web" MASTER 250`.
+//!
+//! Nothing waits: without a reader nothing is written, and a line that does not fit is lost and counted. A new reader first gets the states
+//! as they are.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::geteuid;
+use serde::Serialize;
+
+use crate::event::StateName;
+use crate::plan::Key;
+
+/// The pipe.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Fifo {
+    path: Option<PathBuf>,
+    #[serde(skip)]
+    pipe: Option<File>,
+    /// What every virtual router that takes part was last said to be.
+    #[serde(skip)]
+    states: BTreeMap<Key, (StateName, u8)>,
+    lines: u64,
+    lost: u64,
+    trouble: Option<String>,
+}
+
+impl Fifo {
+    /// Goes over to another path; `None` closes it.
+    pub(crate) fn set_path(&mut self, path: Option<&Path>) {
+        if self.path.as_deref() != path {
+            self.path = path.map(Path::to_owned);
+            self.pipe = None;
+            self.trouble = None;
+        }
+    }
+
+    /// Lines that a reader should have got and did not.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// A virtual router has gone over to another state.
+    pub(crate) fn handle_state(&mut self, key: &Key, state: StateName, priority: u8) {
+        if state == StateName::Initialize {
+            self.states.remove(key);
+        } else {
+            self.states.insert(key.clone(), (state, priority));
+        }
+        if self.pipe.is_some() {
+            self.write(&line(key, state, priority));
+        }
+    }
+
+    /// Looks whether a reader has come or gone.
+    pub(crate) fn tend(&mut self) {
+        let Some(path) = &self.path else { return };
+        if self.pipe.as_ref().is_some_and(|pipe| !is_read(pipe)) {
+            self.pipe = None;
+        }
+        if self.pipe.is_some() {
+            return;
+        }
+        match open(path) {
+            Ok(pipe) => {
+                self.trouble = None;
+                self.pipe = pipe;
+                if self.pipe.is_some() {
+                    for (key, (state, priority)) in self.states.clone() {
+                        self.write(&line(&key, state, priority));
+                    }
+                }
+            }
+            Err(error) => {
+                let text = format!("{}: {error}", path.display());
+                if self.trouble.as_ref() != Some(&text) {
+                    tracing::warn!(
+                        trouble = text,
+                        "the pipe for changes of state does not work"
+                    );
+                    self.trouble = Some(text);
+                }
+            }
+        }
+    }
+
+    /// A line is shorter than PIPE_BUF, so it goes as a whole or not at all (pipe(7)).
+    fn write(&mut self, line: &str) {
+        let written = self
+            .pipe
+            .as_mut()
+            .map(|pipe| pipe.write_all(line.as_bytes()));
+        match written {
+            None => {}
+            Some(Ok(())) => self.lines += 1,
+            Some(Err(error)) => {
+                self.lost += 1;
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    self.pipe = None;
+                }
+            }
+        }
+    }
+}
+
+fn line(key: &Key, state: StateName, priority: u8) -> String {
+    let word = match state {
+        StateName::Initialize => "STOP",
+        StateName::Fault => "FAULT",
+        StateName::Backup => "BACKUP",
+        StateName::Master => "MASTER",
+    };
+    format!("INSTANCE \"{key}\" {word} {priority}\n")
+}
+
+/// Whether somebody has the other end open.
+fn is_read(pipe: &File) -> bool {
+    let mut ends = [PollFd::new(pipe, PollFlags::OUT)];
+    let _ = poll(&mut ends, Some(&Timespec::default()));
+    !ends
+        .iter()
+        .any(|end| end.revents().contains(PollFlags::ERR))
+}
+
+/// Opens the pipe, and makes it if there is none. `None`: nobody reads it.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let found = path.symlink_metadata()?;
+    if !found.file_type().is_fifo() {
+        return Err(io::Error::other("there is something else than a pipe"));
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Err(io::Error::other("the pipe belongs to another user"));
+    }
+    let opened = File::options()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(path);
+    match opened {
+        Ok(pipe) => Ok(Some(pipe)),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::plan::Family;
+
+    fn key(family: Family) -> Key {
+        Key {
+            vip: "web".to_owned(),
+            family,
+        }
+    }
+
+    fn reader(path: &Path) -> File {
+        let mut options = File::options();
+        let options = options.read(true).custom_flags(libc::O_NONBLOCK);
+        options.open(path).unwrap()
+    }
+
+    fn text(reader: &mut File) -> String {
+        let mut text = [0; 4096];
+        let length = reader.read(&mut text).unwrap_or(0);
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    }
+
+    #[test]
+    fn a_reader_gets_the_states_and_then_the_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        let (web, six) = (key(Family::Ipv4), key(Family::Ipv6));
+        let mut fifo = Fifo::default();
+        fifo.set_path(Some(&path));
+        fifo.tend();
+        let found = path.symlink_metadata().unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o600);
+        fifo.handle_state(&web, StateName::Backup, 250);
+        fifo.handle_state(&web, StateName::Master, 250);
+        let mut first = reader(&path);
+        fifo.tend();
+        fifo.handle_state(&six, StateName::Fault, 240);
+        fifo.handle_state(&six, StateName::Initialize, 240);
+        fifo.handle_state(&web, StateName::Backup, 1);
+        let expected = "INSTANCE \"web\" MASTER 250\nINSTANCE \"web/ipv6\" FAULT 240\nINSTANCE \"web/ipv6\" STOP 240\nINSTANCE \"web\" BACKUP 1\n";
+        assert_eq!(text(&mut first), expected);
+        drop(first);
+        fifo.tend();
+        let mut second = reader(&path);
+        fifo.tend();
+        assert_eq!(text(&mut second), "INSTANCE \"web\" BACKUP 1\n");
+        assert_eq!(fifo.lost(), 0);
+        // One that does not read loses lines, and stops nothing.
+        for _ in 0..10_000 {
+            fifo.handle_state(&web, StateName::Master, 250);
+        }
+        assert!(fifo.lost() > 0);
+    }
+
+    #[test]
+    fn something_else_in_its_place_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        std::fs::write(&path, "mine").unwrap();
+        let mut fifo = Fifo::default();
+        fifo.set_path(Some(&path));
+        fifo.handle_state(&key(Family::Ipv4), StateName::Master, 250);
+        fifo.tend();
+        assert!(fifo.trouble.is_some());
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    }
+}
