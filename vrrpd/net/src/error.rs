@@ -133,6 +133,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the kernel still answers an earlier question for a whole table on the same socket: it does one at a time.
+    pub fn is_busy(&self) -> bool {
+        self.raw_os_error() == Some(libc::EBUSY)
+    }
+
     /// Whether the reason is a missing right or a read-only `/proc/sys`, so that trying again makes no sense.
     pub fn is_denied(&self) -> bool {
         match self {

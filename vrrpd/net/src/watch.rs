@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -17,6 +18,8 @@ use crate::connection::{Net, refused};
 use crate::error::{Error, Object};
 use crate::link::Link;
 
+/// How soon the kernel is asked again that still answered another question.
+const BUSY: Duration = Duration::from_millis(5);
 /// Kernel memory for events that nobody has read yet: several thousand.
 const RECEIVE_BUFFER: i32 = 4 * 1024 * 1024;
 /// Old events that are thrown away before a snapshot, at most: more than fit into the buffer, and an end whatever others do meanwhile.
@@ -92,10 +95,16 @@ impl Watch {
                 // What arrived before the snapshot is told by it, and would tell of states that are over; later events may repeat what
                 // it says, which changes nothing.
                 self.forget()?;
-                let links = self.net.links().await?;
-                let addresses = self.net.addresses().await?;
-                self.stale = false;
-                return Ok(Event::Everything(Snapshot { links, addresses }));
+                match self.snapshot().await {
+                    Ok(snapshot) => {
+                        self.stale = false;
+                        return Ok(Event::Everything(snapshot));
+                    }
+                    // A future that was dropped in the middle of its question, or another user of the connection.
+                    Err(error) if error.is_busy() => tokio::time::sleep(BUSY).await,
+                    Err(error) => return Err(error),
+                }
+                continue;
             }
             if let Some(event) = self.pending.pop_front() {
                 return Ok(event);
@@ -111,6 +120,13 @@ impl Watch {
                 Err(error) => return Err(refused("read", Object::Socket, error)),
             }
         }
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, Error> {
+        Ok(Snapshot {
+            links: self.net.links().await?,
+            addresses: self.net.addresses().await?,
+        })
     }
 
     /// Throws away what has arrived.
