@@ -61,6 +61,9 @@ pub struct Options {
     /// Milliseconds between adverts
     #[arg(long, value_delimiter = ',', default_values_t = [1000, 100, 10], value_parser = clap::value_parser!(u32).range(10..=40_950))]
     pub intervals: Vec<u32>,
+    /// Milliseconds by which our median may be above keepalived's: what this machine does not tell apart
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..1000))]
+    pub slack: u32,
     /// What happens to the master
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["kill", "link", "stop", "freeze"])]
     pub faults: Vec<Fault>,
@@ -71,7 +74,7 @@ pub fn run(options: &Options, json: bool) -> Result<bool> {
     // The witness and the pinger must not be what is slow.
     sys::set_realtime(REALTIME, true)?;
     let stalls = Stalls::start(REALTIME)?;
-    let mut outcome = Outcome::new(options.rounds);
+    let mut outcome = Outcome::new(options.rounds, f64::from(options.slack) / 1000.0);
     for interval in &options.intervals {
         ensure!(
             interval.is_multiple_of(10),

@@ -8,9 +8,8 @@ use serde::Serialize;
 use super::Times;
 use crate::bench::series::Series;
 
-/// At most keepalived's median; to within this share of it, or the finest time that the laboratory tells apart.
+/// At most keepalived's median; to within this share of it, or the slack that the caller gives.
 const SHARE: f64 = 0.02;
-const FINEST: f64 = 0.001;
 
 /// The bounds on our own medians: fault, interval in milliseconds, seconds.
 const BOUNDS: [(&str, u128, f64); 3] = [
@@ -23,6 +22,8 @@ const BOUNDS: [(&str, u128, f64); 3] = [
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
     rounds: u32,
+    /// Seconds by which our median may be above keepalived's.
+    slack: f64,
     pub(super) rows: Vec<Row>,
 }
 
@@ -63,9 +64,9 @@ impl Row {
     }
 
     /// What is wrong with the figures, if anything is.
-    fn missed(&self) -> Option<String> {
+    fn missed(&self, slack: f64) -> Option<String> {
         let [ours, theirs] = [0, 1].map(|subject| series(&self.takeover[subject]).median());
-        let most = theirs + (theirs * SHARE).max(FINEST);
+        let most = theirs + (theirs * SHARE).max(slack);
         let what = format!("{} at {} ms adverts", self.fault, self.interval_ms);
         // What is no number keeps no bound.
         if ours.is_nan() || ours > most {
@@ -87,15 +88,19 @@ impl Row {
 }
 
 impl Outcome {
-    pub(super) fn new(rounds: u32) -> Outcome {
+    pub(super) fn new(rounds: u32, slack: f64) -> Outcome {
         Outcome {
             rounds,
+            slack,
             rows: Vec::new(),
         }
     }
 
     pub(super) fn missed(&self) -> Vec<String> {
-        self.rows.iter().filter_map(Row::missed).collect()
+        self.rows
+            .iter()
+            .filter_map(|row| row.missed(self.slack))
+            .collect()
     }
 
     /// At most 80 columns.
@@ -125,7 +130,11 @@ impl Outcome {
                 cell(&row.takeover[1]),
                 median(&row.outage[0]) * 1000.0,
                 median(&row.outage[1]) * 1000.0,
-                if row.missed().is_some() { "!" } else { "" }
+                if row.missed(self.slack).is_some() {
+                    "!"
+                } else {
+                    ""
+                }
             );
         }
         let void: u32 = self.rows.iter().map(|row| row.void).sum();
@@ -178,13 +187,13 @@ mod tests {
             (row("planned stop", 100, &[0.03], &[0.04]), false),
             (row("frozen", 10, &[], &[]), false),
         ] {
-            assert_eq!(row.missed().is_none(), kept, "{row:?}");
+            assert_eq!(row.missed(0.001).is_none(), kept, "{row:?}");
         }
     }
 
     #[test]
     fn the_table_fits_eighty_columns() {
-        let mut outcome = Outcome::new(20);
+        let mut outcome = Outcome::new(20, 0.001);
         let long = [3.0613, 2.1004, 3.9];
         outcome.rows.push(row("planned stop", 1000, &long, &long));
         let table = outcome.table();
