@@ -135,6 +135,12 @@ fn a_drain_of_one_vip_a_stop_and_a_crash_move_all_addresses() {
 fn a_network_that_is_silent_moves_nothing_and_is_told() {
     let group = Group::start();
     group.await_all_on(0);
+    // Its own IPv6 address is looked for twice in the network first, and until then it takes no part.
+    wait::until("lb2 is backup of all", PATIENCE, || {
+        let status = group.daemons[1].status();
+        let routers = status["virtual_routers"].as_object();
+        routers.is_some_and(|routers| routers.values().all(|router| router["state"] == "backup"))
+    });
     let before = group.transitions(1);
     for node in ["lb1", "lb2"] {
         let port = format!("link set {node}-eth1 type bridge_slave isolated on\n");
