@@ -113,8 +113,12 @@ fn the_virtual_mac_moves_with_the_addresses() {
             .exec("ip", &["link", "show", "dev", name]);
         output.status.success()
     };
+    // The interface goes after its addresses.
     for (_, _, name) in VIPS {
-        assert!(has_device(&pair, "lb1", name) && !has_device(&pair, "lb2", name));
+        assert!(has_device(&pair, "lb1", name));
+        wait::until("the backup has no such interface", PATIENCE, || {
+            !has_device(&pair, "lb2", name)
+        });
     }
 
     // A planned stop: the other one has it, and nothing of it is left.

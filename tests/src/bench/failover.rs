@@ -1,4 +1,4 @@
-//! `bench failover`: how fast a virtual address moves, vrrpd beside keepalived: two pairs of directors in one lab, in turns.
+//! `bench failover`: how fast a virtual address moves, vrrpd beside keepalived: two pairs of directors, each on a segment of its own, in turns.
 //!
 //! Both have the same priorities (250 and 240), adverts and scheduling class (SCHED_RR), and are hit at the same moment between two adverts:
 //! the times of a round can be compared one by one. A takeover is the time from the fault to the first advert of the new master, by the
@@ -16,17 +16,19 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::netns::Lab;
-use crate::witness::{self, Witness};
-use crate::{sys, wait};
-use pair::{Pair, Subject};
-use probe::{Pings, Stalls};
+use crate::segment::pinger::Pinger;
+use crate::segment::speaker::Program;
+use crate::{sys, wait, witness};
+use pair::Pair;
+use probe::{Stalls, answers, longest_gap};
 use table::{Outcome, Row};
 
 /// Void rounds per round that is wanted, before the machine is given up.
 const VOID: u32 = 5;
 /// The scheduling priority of the probes: that of the daemons.
 const REALTIME: u8 = 50;
+/// Between two questions of the client.
+const PACE: Duration = Duration::from_millis(1);
 
 /// What happens to the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -81,14 +83,10 @@ pub fn run(options: &Options, json: bool) -> Result<bool> {
             "adverts come every 10 ms, or a multiple: not {interval} ms"
         );
         let interval = Duration::from_millis(u64::from(*interval));
-        let mut lab = Lab::new(&["ours", "theirs"]);
-        let mut pairs = [
-            Pair::start(&mut lab, Subject::Vrrpd, interval)?,
-            Pair::start(&mut lab, Subject::Keepalived, interval)?,
-        ];
+        let mut pairs =
+            [Program::Ours, Program::Keepalived].map(|program| Pair::start(program, interval));
         for fault in &options.faults {
             outcome.rows.push(measure(
-                &lab,
                 &mut pairs,
                 &stalls,
                 *fault,
@@ -110,7 +108,6 @@ pub fn run(options: &Options, json: bool) -> Result<bool> {
 
 /// One fault at one interval, so many valid rounds of each.
 fn measure(
-    lab: &Lab,
     pairs: &mut [Pair; 2],
     stalls: &Stalls,
     fault: Fault,
@@ -124,14 +121,14 @@ fn measure(
         let phase = interval.mul_f64((f64::from(round) + 0.5) / f64::from(rounds));
         for (subject, pair) in pairs.iter_mut().enumerate() {
             loop {
-                let (time, valid) = once(lab, pair, stalls, fault, interval, phase)?;
+                let (time, valid) = once(pair, stalls, fault, interval, phase);
                 if valid {
                     eprintln!(
                         "{:>5} ms  {:<12} round {:>2} of {rounds}  {:<10} takeover {:>7.1} ms, outage {:>7.1} ms",
                         interval.as_millis(),
                         fault.word(),
                         round + 1,
-                        pair.subject.word(),
+                        pair.word(),
                         time.takeover * 1000.0,
                         time.outage * 1000.0
                     );
@@ -160,42 +157,47 @@ pub struct Times {
 
 /// Lets it happen once, and puts everything back; whether the round is valid.
 fn once(
-    lab: &Lab,
     pair: &mut Pair,
     stalls: &Stalls,
     fault: Fault,
     interval: Duration,
     phase: Duration,
-) -> Result<(Times, bool)> {
-    let witness = Witness::start(lab.node(pair.client()));
-    pair.wait_until_settled(&witness, interval)?;
-    let pings = Pings::start(lab.node(pair.client()), pair.vip())?;
+) -> (Times, bool) {
+    let patience = Duration::from_secs(10) + interval * 10;
+    pair.segment.witness.forget(witness::now());
+    pair.wait_until_settled(patience);
+    let client = pair.segment.node("client");
+    let pinger = Pinger::start(client, pair.vip(), PACE, Some(REALTIME));
     // A few answers before the fault, and the phase counts from an advert.
     wait::for_a_while(Duration::from_millis(20));
+    let seen = &pair.segment.witness;
     let begun = witness::now();
-    let (advert, _) = wait::some("an advert of the master", patience(interval), || {
-        witness.adverts_since(begun).into_iter().next()
+    let (advert, _) = wait::some("an advert of the master", patience, || {
+        seen.adverts_since(begun).into_iter().next()
     });
     let due = advert + phase;
     wait::for_a_while(due.saturating_sub(witness::now()));
     let hit = witness::now();
-    pair.hit(lab, fault)?;
-    let (taken, _) = wait::some("the backup takes over", patience(interval), || {
-        let mut adverts = witness.adverts_since(hit).into_iter();
+    pair.hit(fault);
+    let (taken, _) = wait::some("the backup takes over", patience, || {
+        let mut adverts = seen.adverts_since(hit).into_iter();
         adverts.find(|(_, advert)| advert.source == pair.backup() && advert.priority > 0)
     });
     // Answers come again once the client knows where the address is now.
-    wait::until("the client gets answers again", patience(interval), || {
-        pings.answered_since(&witness, taken)
+    wait::until("the client gets answers again", patience, || {
+        !answers(seen, pair.vip(), taken).is_empty()
     });
     let end = witness::now();
-    let outage = pings.longest_gap(&witness, hit, end);
+    let outage = longest_gap(&answers(seen, pair.vip(), hit), hit, end);
     let valid = stalls.longest(hit, end) <= interval / 2;
-    drop(pings);
-    pair.restore(lab, fault)?;
-    pair.wait_until_settled(&witness, interval)?;
+    drop(pinger);
+    pair.restore(fault);
+    pair.wait_until_settled(patience);
     // A silent fault counts from the last advert that the backup heard. The fault came `phase` after it, give or take what this thread was late.
-    let last = witness.adverts_since(hit.saturating_sub(interval * 2));
+    let last = pair
+        .segment
+        .witness
+        .adverts_since(hit.saturating_sub(interval * 2));
     let last = last
         .iter()
         .filter(|(at, advert)| {
@@ -213,9 +215,5 @@ fn once(
         takeover: takeover.as_secs_f64(),
         outage: outage.as_secs_f64(),
     };
-    Ok((times, valid))
-}
-
-fn patience(interval: Duration) -> Duration {
-    Duration::from_secs(10) + interval * 10
+    (times, valid)
 }

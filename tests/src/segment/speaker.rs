@@ -95,24 +95,29 @@ impl Speaker {
                 if let Some(daemon) = &mut self.daemon {
                     daemon.wait_ready();
                 }
-                // Every thread: the address is put on by another one than the one that speaks.
-                if let (Some(priority), Some(pid)) = (self.realtime, self.pid()) {
-                    let (pid, priority) = (pid.to_string(), priority.to_string());
-                    let arguments = ["--all-tasks", "--rr", "--pid", &priority, &pid];
-                    let changed = Command::new("chrt").args(arguments).status();
-                    assert!(changed.is_ok_and(|status| status.success()), "chrt");
-                }
             }
             Program::Keepalived => {
                 let file =
                     keepalived::write(segment, &node, &self.setup, self.priority, self.realtime);
-                self.child = Some(keepalived::spawn(&self.node, &file));
+                self.child = Some(keepalived::spawn(
+                    &self.node,
+                    &file,
+                    self.realtime.is_some(),
+                ));
             }
             Program::Frr => {
                 frr::set_up(segment, &node, &self.setup, true);
                 let child = frr::spawn_vrrpd(segment, &node, &self.setup, self.priority);
                 self.child = Some(child);
             }
+        }
+        // Every thread of the first process: ours puts the address on by another one than the one that speaks, and keepalived's parent,
+        // which is asked to stop, has its real-time priority from nobody else.
+        if let (Some(priority), Some(pid)) = (self.realtime, self.pid()) {
+            let (pid, priority) = (pid.to_string(), priority.to_string());
+            let arguments = ["--all-tasks", "--rr", "--pid", &priority, &pid];
+            let changed = Command::new("chrt").args(arguments).status();
+            assert!(changed.is_ok_and(|status| status.success()), "chrt");
         }
     }
 
