@@ -46,6 +46,11 @@ impl Fifo {
         self.lost
     }
 
+    /// Why the pipe does not work, until it does.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
     /// A virtual router has gone over to another state.
     pub(crate) fn handle_state(&mut self, key: &Key, state: StateName, priority: u8) {
         if state == StateName::Initialize {

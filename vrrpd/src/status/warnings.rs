@@ -96,6 +96,9 @@ fn daemon_warnings(desk: &Desk, snapshot: Option<&Snapshot>, kernel: &Kernel) ->
     if let Some(reason) = desk.director_trouble() {
         warnings.push(format!("the local director does not answer: {reason}"));
     }
+    if let Some(trouble) = desk.fifo.trouble() {
+        warnings.push(format!("nobody gets the changes of state: {trouble}"));
+    }
     if desk.is_held() {
         warnings.push(
             "held by an operator: verdicts, checks and drains do not move priorities".to_owned(),
