@@ -1,180 +1,177 @@
-//! SHELL: `doctor`: looks at the machine for what makes VRRP fail in production, and says what to do about it. It changes nothing.
+//! SHELL: `doctor`: looks at the machine for what makes VRRP fail in production, and says why it matters and what to do. It changes nothing.
+//!
+//! What was seen is gathered first (`Facts`), files below a root that a test can choose; `findings` judges it.
 
-use std::collections::BTreeSet;
+mod hearing;
+mod interface;
+mod process;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
 
-use net::{Link, Net, sysctl};
-use rustix::thread::CapabilitySet;
+use net::{Address, Link, Net};
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::packet::GROUP;
-use crate::plan::Share;
-use crate::rights;
+use crate::plan::{Key, Share, Wanted};
+use process::Process;
+use tree::Tree;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Grade {
+    /// As it should be.
+    Fine,
+    /// It works, and would work better.
+    Advice,
+    /// Failover does not work, or will not when it is needed.
+    Bad,
+}
 
 /// Something that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// Whether something has to be done.
-    pub(crate) bad: bool,
+    /// How much it matters.
+    pub(crate) grade: Grade,
     /// What was looked at.
     pub(crate) what: String,
-    /// What was found and, if it is bad, what to do.
+    /// What was found.
     pub(crate) found: String,
+    /// Why it matters, unless it is fine.
+    pub(crate) why: Option<String>,
+    /// The command that changes it, or what else to do.
+    pub(crate) fix: Option<String>,
+}
+
+impl Finding {
+    fn fine(what: impl Into<String>, found: impl Into<String>) -> Finding {
+        Finding {
+            grade: Grade::Fine,
+            what: what.into(),
+            found: found.into(),
+            why: None,
+            fix: None,
+        }
+    }
+
+    fn or(self, grade: Grade, why: impl Into<String>, fix: impl Into<String>) -> Finding {
+        Finding {
+            grade,
+            why: Some(why.into()),
+            fix: Some(fix.into()),
+            ..self
+        }
+    }
+
+    /// It must be changed.
+    fn bad(self, why: impl Into<String>, fix: impl Into<String>) -> Finding {
+        self.or(Grade::Bad, why, fix)
+    }
+
+    /// It could be better.
+    fn advice(self, why: impl Into<String>, fix: impl Into<String>) -> Finding {
+        self.or(Grade::Advice, why, fix)
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = if self.bad { "!" } else { " " };
-        write!(f, "{mark} {}: {}", self.what, self.found)
+        let mark = match self.grade {
+            Grade::Fine => ' ',
+            Grade::Advice => '~',
+            Grade::Bad => '!',
+        };
+        write!(f, "{mark} {}: {}", self.what, self.found)?;
+        if let Some(why) = &self.why {
+            write!(f, "\n      why: {why}")?;
+        }
+        if let Some(fix) = &self.fix {
+            write!(f, "\n      fix: {fix}")?;
+        }
+        Ok(())
     }
 }
 
-fn finding(bad: bool, what: impl Into<String>, found: impl Into<String>) -> Finding {
-    Finding {
-        bad,
-        what: what.into(),
-        found: found.into(),
-    }
+/// What was seen of the machine.
+pub(super) struct Facts<'a> {
+    share: &'a Share,
+    tree: Tree,
+    links: Vec<Link>,
+    addresses: Vec<Address>,
+    process: Process,
+    /// The data of a running daemon's status.
+    status: Option<&'a Value>,
 }
 
-/// Looks at everything that this node's virtual routers need.
-pub(crate) async fn examine(share: &Share) -> Result<Vec<Finding>, net::Error> {
-    let mut findings = capabilities();
+/// Looks at everything that this node's virtual routers need; `status` is what the running daemon says, if one runs.
+pub(crate) async fn examine(
+    share: &Share,
+    status: Option<&Value>,
+) -> Result<Vec<Finding>, net::Error> {
+    let net = Net::connect()?;
+    Ok(findings(&Facts {
+        share,
+        tree: Tree::new("/"),
+        links: net.links().await?,
+        addresses: net.addresses().await?,
+        process: Process::here(),
+        status,
+    }))
+}
+
+fn findings(facts: &Facts<'_>) -> Vec<Finding> {
+    let share = facts.share;
+    let mut findings = process::findings(facts);
     for warning in &share.warnings {
-        findings.push(finding(true, "platform file", warning.clone()));
+        let found = Finding::fine("platform file", warning.clone());
+        findings.push(found.bad("the virtual router does not run", "vrrpd check"));
     }
     if share.routers.is_empty() {
-        findings.push(finding(false, "virtual routers", "none on this node"));
+        findings.push(Finding::fine("virtual routers", "none on this node"));
     }
-    let links = Net::connect()?.links().await?;
-    let mut seen = BTreeSet::new();
     for (key, wanted) in &share.routers {
         if !wanted.config.has_peers {
-            findings.push(finding(
-                true,
-                format!("vip {key}"),
-                "has one director only: nobody takes it over",
-            ));
+            let found = Finding::fine(format!("vip {key}"), "has one director only");
+            let fix = format!("name another director in vip.{}.directors", key.vip);
+            findings.push(found.bad("nobody takes it over", fix));
         }
-        if seen.insert(wanted.interface.clone()) {
-            let link = links.iter().find(|link| link.name == wanted.interface);
-            findings.extend(interface(&wanted.interface, link));
-        }
+        findings.extend(hearing::strangers(key, wanted, facts));
     }
-    Ok(findings)
-}
-
-fn interface(name: &str, link: Option<&Link>) -> Vec<Finding> {
-    let Some(link) = link else {
-        return vec![finding(
-            true,
-            format!("interface {name}"),
-            "does not exist: is it named as in the platform file?",
-        )];
-    };
-    let mut findings = vec![finding(
-        !link.is_working() || !link.multicast,
-        format!("interface {name}"),
-        match (link.up, link.carrier, link.multicast) {
-            (false, _, _) => format!("is down: ip link set {name} up"),
-            (true, false, _) => "has no carrier: cable, bond or switch port".to_owned(),
-            (true, true, false) => {
-                format!("does no multicast: ip link set {name} multicast on")
+    let mut interfaces: BTreeMap<&str, BTreeMap<&Key, &Wanted>> = BTreeMap::new();
+    for (key, wanted) in &share.routers {
+        let users = interfaces.entry(&wanted.interface).or_default();
+        users.insert(key, wanted);
+    }
+    for (name, routers) in &interfaces {
+        match facts.links.iter().find(|link| link.name == *name) {
+            Some(link) => {
+                findings.extend(interface::findings(link, routers, facts));
+                findings.extend(hearing::findings(link, routers, facts));
             }
-            (true, true, true) => "works".to_owned(),
-        },
-    )];
-    // Strict reverse-path filtering drops answers that come by another way; the larger of `all` and the interface's own counts.
-    let number =
-        |interface, name| sysctl::read_number(&sysctl::Key::ipv4(interface, name)).unwrap_or(0);
-    let filter = number("all", "rp_filter").max(number(name, "rp_filter"));
-    findings.push(finding(
-        filter == 1,
-        format!("net.ipv4.conf.{name}.rp_filter"),
-        if filter == 1 {
-            "1 (strict): with direct routing or two networks packets are dropped; set 0 or 2, also in `all`".to_owned()
-        } else {
-            filter.to_string()
-        },
-    ));
-    for (option, bad, advice) in [
-        (
-            "promote_secondaries",
-            0,
-            "removing one address of a subnet takes the others with it; set 1",
-        ),
-        (
-            "proxy_arp",
-            1,
-            "this node answers ARP for others' addresses, the VIP among them; set 0",
-        ),
-    ] {
-        let value = number(name, option);
-        let text = if value == bad {
-            format!("{value}: {advice}")
-        } else {
-            value.to_string()
-        };
-        findings.push(finding(
-            value == bad,
-            format!("net.ipv4.conf.{name}.{option}"),
-            text,
-        ));
-    }
-    findings.push(membership(name));
-    findings
-}
-
-/// Whether some process listens to the group there; a running vrrpd does.
-fn membership(name: &str) -> Finding {
-    let group = format!("{:08X}", u32::from_ne_bytes(GROUP.octets()));
-    let mut current = "";
-    let text = fs::read_to_string("/proc/net/igmp").unwrap_or_default();
-    let joined = text.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        if !line.starts_with('\t') {
-            current = words.nth(1).unwrap_or_default().trim_end_matches(':');
-            return false;
+            None => findings.push(
+                Finding::fine(format!("interface {name}"), "does not exist").bad(
+                    "its virtual routers neither send nor hear adverts",
+                    "ip link, and name it in the platform file as it is called here",
+                ),
+            ),
         }
-        current == name && words.next() == Some(group.as_str())
-    });
-    let found = if joined {
-        "joined"
-    } else {
-        "nobody has joined it (vrrpd does while it runs); beware of IGMP snooping without a querier"
-    };
-    finding(false, format!("group {GROUP} on {name}"), found)
-}
-
-/// The rights that `run` needs, looked for in this process.
-fn capabilities() -> Vec<Finding> {
-    let needed = [
-        (
-            CapabilitySet::NET_ADMIN,
-            "CAP_NET_ADMIN",
-            "addresses cannot be changed",
-        ),
-        (CapabilitySet::NET_RAW, "CAP_NET_RAW", "no raw socket"),
-    ];
-    let needed = needed.into_iter().map(|(capability, name, missing)| {
-        let has = rights::has(capability);
-        finding(!has, name, if has { "there" } else { missing })
-    });
-    let wished = [
-        (
-            rights::may_be_realtime(),
-            "real-time scheduling",
-            "not allowed: CPUSchedulingPolicy=rr in the unit, CAP_SYS_NICE or RLIMIT_RTPRIO gives it; without it adverts may be late under load",
-        ),
-        (
-            rights::may_lock_memory(),
-            "locked memory",
-            "not allowed: LimitMEMLOCK=infinity in the unit or CAP_IPC_LOCK gives it; without it adverts may be late where memory is short",
-        ),
-    ];
-    let wished = wished
-        .into_iter()
-        .map(|(may, name, missing)| finding(false, name, if may { "allowed" } else { missing }));
-    needed.chain(wished).collect()
+    }
+    let others: BTreeSet<&str> = share
+        .routers
+        .values()
+        .flat_map(|wanted| &wanted.held)
+        .map(|held| held.interface.as_str())
+        .filter(|name| !interfaces.contains_key(name))
+        .collect();
+    for link in &facts.links {
+        // Other networks of a VIP, where no adverts go, and interfaces with virtual MACs are seen to elsewhere.
+        if others.contains(link.name.as_str()) && !crate::vmac::is_device(link) {
+            findings.extend(interface::holder(link, facts));
+        }
+    }
+    findings
 }

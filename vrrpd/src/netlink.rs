@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::mailbox::{Desired, Mailbox};
 use crate::plan::{Key, Wanted};
 use damper::{Damper, Delays};
+pub(crate) use device::{OWN, PARENT};
 use keeper::Keeper;
 pub(crate) use view::View;
 

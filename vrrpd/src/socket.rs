@@ -14,7 +14,7 @@ use crate::sys::{self, Delivery};
 /// Internet Control precedence, as RFC 9568 and keepalived have it.
 const TOS: u32 = 0xc0;
 /// Room for adverts while this process does not run: at 768 bytes each, a burst of all 255 routers of an interface twenty times over.
-const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+pub(crate) const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// A bitmap of 256 router ids in words of 32 bits.
 const WORDS: usize = 8;
 

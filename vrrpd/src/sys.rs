@@ -1,5 +1,5 @@
 //! SHELL: the system calls that no crate of ours wraps: time stamps of received packets, frames on packet sockets, scheduling,
-//! memory.
+//! memory, the state of the clock.
 
 #![expect(
     unsafe_code,
@@ -177,6 +177,15 @@ pub(crate) fn lock_memory() -> io::Result<()> {
     let result =
         unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
     check(result as isize).map(|_| ())
+}
+
+/// Whether something keeps the wall clock right, as far as the kernel was told (adjtimex; STA_UNSYNC in `linux/timex.h`).
+pub(crate) fn is_clock_synchronised() -> bool {
+    // SAFETY: timex is plain data for which zero bytes are valid; with `modes` 0 nothing is changed.
+    let mut timex: libc::timex = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: `timex` outlives the call.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    state >= 0 && state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0
 }
 
 fn check(result: isize) -> io::Result<usize> {

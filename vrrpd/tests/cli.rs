@@ -451,6 +451,61 @@ fn an_interface_that_comes_late_is_prepared_and_used() {
 }
 
 #[test]
+fn the_doctor_finds_what_is_broken_until_it_is_mended() {
+    let test = "the_doctor_finds_what_is_broken_until_it_is_mended";
+    in_namespace(test, |folder| {
+        let tunable = |value: &str| {
+            std::fs::write("/proc/sys/net/ipv4/conf/va/rp_filter", value).unwrap();
+        };
+        let bad = || -> Vec<String> {
+            let output = ask(folder, "lb1", &["doctor", "--json"]);
+            let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            let findings = findings.as_array().unwrap().iter();
+            let bad = findings.filter(|finding| finding["grade"] == "bad");
+            let bad: Vec<String> = bad
+                .map(|finding| format!("{} | {}", finding["what"], finding["fix"]))
+                .collect();
+            assert_eq!(code(&output), i32::from(!bad.is_empty()), "{bad:?}");
+            bad
+        };
+        let daemon = Daemon::start(folder, "lb1");
+        until("lb1 holds the VIP", || has_vip("va"));
+        std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").unwrap();
+        tunable("0");
+        assert_eq!(bad(), Vec::<String>::new());
+        tunable("1");
+        let fix = "sysctl -w net/ipv4/conf/va/rp_filter=2";
+        let expected = format!("\"net.ipv4.conf.va.rp_filter\" | \"{fix}\"");
+        assert_eq!(bad(), [expected]);
+        tunable("2");
+        assert_eq!(bad(), Vec::<String>::new());
+        daemon.stop();
+        // Somebody else with this id, on the same wire, has another address already.
+        let text = PLATFORM
+            .replace("[\"lb1\", \"lb2\"]", "[\"lb2\", \"lb1\"]")
+            .replace("10.0.0.6", "10.0.0.66")
+            .replace("10.0.0.100", "10.0.0.99");
+        let other = folder.join("other");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("platform.toml"), text).unwrap();
+        ip("addr del 10.0.0.6/24 dev vb");
+        ip("addr add 10.0.0.66/24 dev vb");
+        let stranger = Daemon::start(&other, "lb2");
+        until("the stranger is master", || {
+            ip("addr show dev vb").contains("10.0.0.99/32")
+        });
+        let daemon = Daemon::start(folder, "lb1");
+        until("lb1 runs", || code(&ask(folder, "lb1", &["status"])) == 0);
+        until("its adverts are told", || {
+            let bad = bad();
+            bad.len() == 1 && bad[0].contains("id 51 on va (web)")
+        });
+        stranger.stop();
+        daemon.stop();
+    });
+}
+
+#[test]
 fn a_node_that_the_file_does_not_know_is_named() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("platform.toml"), PLATFORM).unwrap();

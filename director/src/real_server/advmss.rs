@@ -99,6 +99,7 @@ mod tests {
             controller: None,
             kind: None,
             tunnel_protocol: None,
+            snooping: None,
         }
     }
 

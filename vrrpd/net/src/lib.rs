@@ -25,7 +25,7 @@ pub use address::{Added, Address, NewAddress, OWN_PROTOCOL, Removed, Scope};
 pub use connection::{Net, REQUEST_TIMEOUT};
 pub use error::{Error, Object};
 pub use fou::{FouPorts, GuePort};
-pub use link::{Link, Mac};
+pub use link::{Link, Mac, Snooping};
 pub use neighbour::Neighbour;
 pub use route::Route;
 pub use tunnel::TunnelKind;

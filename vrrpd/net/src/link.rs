@@ -4,7 +4,8 @@ use std::fmt;
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    InfoData, InfoIpTunnel, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoIpTunnel, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use rtnetlink::LinkUnspec;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,17 @@ pub struct Link {
     pub kind: Option<String>,
     /// IPv6 tunnels: the protocol that they take out of a packet, 41 (IPv6), 4 (IPv4) or 0 (both).
     pub tunnel_protocol: Option<u8>,
+    /// Bridges: how they send on multicast.
+    pub snooping: Option<Snooping>,
+}
+
+/// How a bridge sends on multicast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Snooping {
+    /// Only to ports where somebody has joined the group (IGMP and MLD snooping).
+    pub on: bool,
+    /// Whether it asks for members itself.
+    pub querier: bool,
 }
 
 impl Link {
@@ -90,6 +102,7 @@ impl Link {
             controller: None,
             kind: None,
             tunnel_protocol: None,
+            snooping: None,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -115,6 +128,17 @@ impl Link {
                         _ => None,
                     });
                     self.tunnel_protocol = protocol.map(u8::from);
+                }
+                LinkInfo::Data(InfoData::Bridge(data)) => {
+                    let mut snooping = Snooping::default();
+                    for option in data {
+                        match option {
+                            InfoBridge::MulticastSnooping(on) => snooping.on = *on,
+                            InfoBridge::MulticastQuerier(on) => snooping.querier = *on,
+                            _ => {}
+                        }
+                    }
+                    self.snooping = Some(snooping);
                 }
                 _ => {}
             }

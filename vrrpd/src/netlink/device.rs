@@ -8,14 +8,15 @@ use net::{Added, Net, sysctl};
 use crate::vmac::Device;
 
 /// IPv4 tunables of the interface itself: it answers for its own addresses, and takes packets however the way back goes.
-const OWN: [(&str, i64); 4] = [
+pub(crate) const OWN: [(&str, i64); 4] = [
     ("arp_ignore", 1),
     ("accept_local", 1),
     ("rp_filter", 0),
     ("promote_secondaries", 1),
 ];
 /// Those of the interface below: it neither answers for addresses of the one above nor asks in their name, which would tell its own MAC.
-const PARENT: [(&str, i64); 3] = [("arp_ignore", 1), ("arp_filter", 1), ("arp_announce", 2)];
+pub(crate) const PARENT: [(&str, i64); 3] =
+    [("arp_ignore", 1), ("arp_filter", 1), ("arp_announce", 2)];
 
 /// The interfaces that were made or adopted, and what was changed for them.
 #[derive(Debug, Default)]
