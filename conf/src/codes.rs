@@ -134,6 +134,8 @@ codes! {
     HMAC_NO_ACTIVE = "E0226": "One of the keys signs; the others are only taken, so that keys can be changed without a deaf moment.";
     VIRTUAL_MAC_TWICE = "E0251": "The virtual MAC of a virtual router is on an interface `vrrp4.ID` or `vrrp6.ID`, which a director can have once.";
     VIRTUAL_MAC_OWNER = "E0252": "The owner of an address (priority 255) has it on its own interface. The same address on the interface of the virtual MAC would be on the machine twice, with two Ethernet addresses.";
+    ADDRESS_OPTION = "E0260": "The kernel has this option for addresses of the other family only, or the value does not fit the address. keepalived hands it over and the kernel ignores it.";
+    ADDRESS_LABEL = "E0261": "A label is the interface's name, a colon and a word of your own, together at most 15 characters (IFNAMSIZ). The file gives the word alone, because the interfaces of the directors may have different names.";
     UNICAST_ALONE = "E0224": "Unicast adverts go to the other directors of the VIP. Where there is none nobody would hear them, and multicast is never used instead.";
     SYNC_GROUP_TWICE = "E0231": "The VIPs of a sync group are on one director, all of them. One that is in two groups would tie both together without saying so.";
     SYNC_GROUP_DIRECTORS = "E0232": "The VIPs of a sync group move together, so each of its directors must be able to hold all of them.";

@@ -7,6 +7,7 @@ mod check;
 mod hash;
 mod layer4;
 mod layer7;
+mod moved;
 mod node;
 mod policy;
 mod settings;
@@ -25,6 +26,7 @@ pub use layer7::{
     Balance, Bind, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route, RouteAction,
     Server, ServerAddress, Site, Timeouts, TlsUpstream, Upstream,
 };
+pub use moved::{AddressOptions, AddressScope, VipAddress};
 pub use node::{Attachment, Group, Network, Node};
 pub use policy::{ChangeBudget, OnFailure, ServicePolicy, SorryServer};
 use serde::Serialize;
@@ -34,7 +36,7 @@ pub use settings::{
 };
 pub use vip::{
     Checksum, Effect, Heartbeat, Hmac, HmacMode, LinkDelay, Local, Preempt, Subject, SyncGroup,
-    Track, Unicast, Vip, VipAddress, VrrpSettings,
+    Track, Unicast, Vip, VrrpSettings,
 };
 
 /// Where something stands in the files: for messages, `plan` and `why`. Not part of any comparison or hash: moving a line changes nothing.

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod failover;
 pub(crate) mod layer4;
 pub(crate) mod layer7;
+pub(crate) mod moved;
 pub(crate) mod policy;
 pub(crate) mod settings;
 pub(crate) mod topology;

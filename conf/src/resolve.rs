@@ -8,6 +8,7 @@ mod check;
 mod failover;
 mod layer4;
 mod layer7;
+mod moved;
 mod policy;
 mod settings;
 mod site;

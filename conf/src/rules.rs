@@ -12,6 +12,7 @@ mod forwarding;
 mod group;
 mod layer4;
 mod layer7;
+mod moved;
 mod peers;
 mod policy;
 mod sync;

@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Platform;
-use conf::platform::{Checksum, HmacMode, LinkDelay, Track, Vip, VipAddress};
+use conf::platform::{
+    AddressOptions, AddressScope, Checksum, HmacMode, LinkDelay, Track, Vip, VipAddress,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::packet::{self, Hmac, Mode, PASSWORD, Rules, TTL, Version, Way};
@@ -66,6 +68,47 @@ pub struct Held {
     pub address: IpAddr,
     /// Its prefix length.
     pub prefix_len: u8,
+    /// How it is put there.
+    pub options: AddressOptions,
+}
+
+impl Held {
+    /// What the kernel knows it by: an interface can have it once, whatever its options.
+    pub fn identity(&self) -> (&str, IpAddr, u8) {
+        (&self.interface, self.address, self.prefix_len)
+    }
+}
+
+impl fmt::Display for Held {
+    /// As in the file: the address, and what is not the default.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = &self.options;
+        write!(f, "{}/{}", self.address, self.prefix_len)?;
+        if let Some(label) = &options.label {
+            write!(f, " label {}:{label}", self.interface)?;
+        }
+        match options.scope {
+            AddressScope::Global => {}
+            AddressScope::Link => f.write_str(" scope link")?,
+            AddressScope::Host => f.write_str(" scope host")?,
+        }
+        if let Some(broadcast) = options.broadcast {
+            write!(f, " broadcast {broadcast}")?;
+        }
+        if options.noprefixroute {
+            f.write_str(" noprefixroute")?;
+        }
+        let alone = self.address.is_ipv6() && self.prefix_len == 128;
+        match (options.deprecated, alone) {
+            (true, false) => f.write_str(" preferred_lft 0s")?,
+            (false, true) => f.write_str(" preferred_lft forever")?,
+            (true, true) | (false, false) => {}
+        }
+        if options.dad {
+            f.write_str(" nodad false")?;
+        }
+        Ok(())
+    }
 }
 
 /// A virtual router to run on this node.
@@ -163,6 +206,7 @@ fn wanted(
             },
             address: address.address,
             prefix_len: address.prefix_len,
+            options: address.options.clone(),
         });
     }
     let own = platform

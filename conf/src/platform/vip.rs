@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Check, Place};
+use super::{Check, Place, VipAddress};
 use crate::unit::{Interval, Priority, Vrid};
 
 /// Addresses that move together between directors: one virtual router per address family.
@@ -66,17 +66,6 @@ pub struct SyncGroup {
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,
-}
-
-/// One virtual address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct VipAddress {
-    /// The network on whose interface it is added.
-    pub network: String,
-    /// The address.
-    pub address: IpAddr,
-    /// The prefix length it is added with; 32 or 128 unless the file says otherwise.
-    pub prefix_len: u8,
 }
 
 /// The VRRP side of a VIP (RFC 9568, RFC 3768).

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::decode::{At, Cidr, WholeNumber, short_or_table, table, words};
 use crate::raw::check::CheckRef;
+use crate::raw::moved::Moved;
 use crate::unit::{Interval, Priority, Vrid};
 
 table! {
@@ -13,7 +14,7 @@ table! {
             /// The network of the addresses.
             network: String,
             /// Advertised addresses with prefix length, usually /32 and /128.
-            addresses: Vec<At<Cidr>>,
+            addresses: Vec<At<Moved>>,
             /// Nodes that may hold the VIP, the preferred one first.
             directors: Vec<At<String>>,
             /// How the VIP is moved.
@@ -21,28 +22,9 @@ table! {
         }
         optional {
             /// Addresses that move along without being advertised, such as the return gateway of NAT services.
-            unadvertised: Vec<At<Unadvertised>>,
+            unadvertised: Vec<At<Moved>>,
         }
     }
-}
-
-table! {
-    /// An address of its own network.
-    UnadvertisedTable {
-        required {
-            /// The address with its prefix length.
-            address: Cidr,
-        }
-        optional {
-            /// Its network; default: the VIP's.
-            network: String,
-        }
-    }
-}
-
-short_or_table! {
-    /// An address of the VIP's network, or of another one.
-    Unadvertised { Address(Cidr), Table(UnadvertisedTable) }
 }
 
 words! {

@@ -6,13 +6,12 @@ use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    Checksum, Heartbeat, Hmac, HmacMode, LinkDelay, Preempt, SyncGroup, Unicast, Vip, VipAddress,
-    VrrpSettings,
+    Checksum, Heartbeat, Hmac, HmacMode, LinkDelay, Preempt, SyncGroup, Unicast, Vip, VrrpSettings,
 };
 use crate::problems::Tiers;
 use crate::raw::failover::{
     Checksum as RawChecksum, Hmac as RawHmac, HmacMode as RawHmacMode, LinkDelay as RawLinkDelay,
-    Unadvertised, Unicast as RawUnicast, Vip as RawVip, Vrrp, VrrpDefaults,
+    Unicast as RawUnicast, Vip as RawVip, Vrrp, VrrpDefaults,
 };
 use crate::unit::Interval;
 
@@ -48,7 +47,11 @@ impl<'a> Resolver<'a> {
             raw.addresses.as_ref(),
             Tiers::VIP,
             &format!("{key}.addresses"),
-            |cidr| cidr.0.addr().to_string(),
+            |moved| {
+                moved
+                    .cidr()
+                    .map_or_else(String::new, |cidr| cidr.0.addr().to_string())
+            },
         );
         self.list(
             raw.directors.as_ref(),
@@ -60,18 +63,16 @@ impl<'a> Resolver<'a> {
             self.known_node(director, Tiers::VIP, &format!("{key}.directors"));
         }
         let vrrp = raw.vrrp.as_ref().and_then(|vrrp| self.vrrp(&key, vrrp));
-        let unadvertised = self.unadvertised(&key, raw);
+        let addresses = self.moved(&format!("{key}.addresses"), raw, raw.addresses.as_ref());
+        let unadvertised = self.moved(
+            &format!("{key}.unadvertised"),
+            raw,
+            raw.unadvertised.as_ref(),
+        );
         let network = raw.network.as_ref()?.value.clone();
         Some(Vip {
             name: name.to_owned(),
-            addresses: values(raw.addresses.as_ref())
-                .into_iter()
-                .map(|cidr| VipAddress {
-                    network: network.clone(),
-                    address: cidr.0.addr(),
-                    prefix_len: cidr.0.prefix_len(),
-                })
-                .collect(),
+            addresses,
             unadvertised,
             network,
             directors: values(raw.directors.as_ref()),
@@ -95,32 +96,6 @@ impl<'a> Resolver<'a> {
                 place: resolver.place(element.name),
             })
         })
-    }
-
-    fn unadvertised(&mut self, key: &str, raw: &RawVip) -> Vec<VipAddress> {
-        let mut addresses = Vec::new();
-        for entry in raw.unadvertised.iter().flat_map(|entries| &entries.value) {
-            let (cidr, network) = match &entry.value {
-                Unadvertised::Address(cidr) => (Some(*cidr), raw.network.as_ref()),
-                Unadvertised::Table(table) => (
-                    given(&table.address),
-                    table.network.as_ref().or(raw.network.as_ref()),
-                ),
-            };
-            if let Unadvertised::Table(table) = &entry.value
-                && let Some(network) = &table.network
-            {
-                self.known_network(network, Tiers::VIP, &format!("{key}.unadvertised"));
-            }
-            if let (Some(cidr), Some(network)) = (cidr, network) {
-                addresses.push(VipAddress {
-                    network: network.value.clone(),
-                    address: cidr.0.addr(),
-                    prefix_len: cidr.0.prefix_len(),
-                });
-            }
-        }
-        addresses
     }
 
     fn vrrp(&mut self, vip: &str, raw: &At<Vrrp>) -> Option<VrrpSettings> {

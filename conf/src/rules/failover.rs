@@ -8,7 +8,8 @@ use crate::codes;
 use crate::decode::At;
 use crate::platform::Vip;
 use crate::problems::Tiers;
-use crate::raw::failover::{Unadvertised, Vip as RawVip};
+use crate::raw::failover::Vip as RawVip;
+use crate::raw::moved::Moved;
 use crate::source::Span;
 use crate::unit::Interval;
 
@@ -31,6 +32,7 @@ impl Judge<'_, '_> {
                 continue;
             };
             self.addresses(name, vip, raw);
+            self.address_options(name, vip, raw);
             self.directors(name, vip, raw);
             self.advert_interval(name, raw);
             self.version(name, vip, raw);
@@ -52,13 +54,17 @@ impl Judge<'_, '_> {
             return;
         };
         for address in raw.addresses.iter().flat_map(|addresses| &addresses.value) {
-            if !network.contains(address.0.addr()) && !is_link_local(address.0.addr()) {
+            let span = address.span;
+            let Some(address) = address.cidr().map(|cidr| cidr.0.addr()) else {
+                continue;
+            };
+            if !network.contains(address) && !is_link_local(address) {
                 self.report(
                     codes::VIP_OUTSIDE,
                     Tiers::VIP,
-                    address.span,
+                    span,
                     format!("vip.{name}.addresses"),
-                    format!("{} of VIP `{name}` does not lie in network `{}`", address.0.addr(), network.name),
+                    format!("{address} of VIP `{name}` does not lie in network `{}`", network.name),
                 )
                 .help("the directors answer ARP for it on that network's interface, so it must belong there; other addresses go into `unadvertised`");
             }
@@ -496,7 +502,7 @@ impl Judge<'_, '_> {
                 .addresses
                 .iter()
                 .flat_map(|addresses| &addresses.value)
-                .map(|address| address.0.addr().is_ipv4())
+                .filter_map(|address| Some(address.cidr()?.0.addr().is_ipv4()))
                 .collect();
             families.sort_unstable();
             families.dedup();
@@ -531,15 +537,12 @@ impl Judge<'_, '_> {
                 .iter()
                 .flat_map(|addresses| &addresses.value);
             let mut all: Vec<(IpAddr, Span)> = advertised
-                .map(|address| (address.0.addr(), address.span))
+                .filter_map(|address| Some((address.cidr()?.0.addr(), address.span)))
                 .collect();
-            all.extend(unadvertised(&element.raw).filter_map(|entry| {
-                let cidr = match &entry.value {
-                    Unadvertised::Address(cidr) => *cidr,
-                    Unadvertised::Table(table) => table.address.as_ref()?.value,
-                };
-                Some((cidr.0.addr(), entry.span))
-            }));
+            all.extend(
+                unadvertised(&element.raw)
+                    .filter_map(|entry| Some((entry.cidr()?.0.addr(), entry.span))),
+            );
             for (address, span) in all {
                 if let Some((other, first)) = seen.get(&address).cloned() {
                     self.report(
@@ -578,7 +581,7 @@ impl Judge<'_, '_> {
     }
 }
 
-fn unadvertised(raw: &RawVip) -> impl Iterator<Item = &At<Unadvertised>> {
+fn unadvertised(raw: &RawVip) -> impl Iterator<Item = &At<Moved>> {
     raw.unadvertised.iter().flat_map(|entries| &entries.value)
 }
 

@@ -1,11 +1,11 @@
 //! Addresses on links.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
-    AddressScope,
+    AddressScope, CacheInfo,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,12 @@ pub struct Address {
     pub scope: Scope,
     /// The label of an IPv4 address.
     pub label: Option<String>,
+    /// The broadcast address of an IPv4 address.
+    pub broadcast: Option<Ipv4Addr>,
+    /// Whether it came without the route to its subnet.
+    pub no_prefix_route: bool,
+    /// Whether it is never chosen as a source (IPv6): its preferred lifetime is over.
+    pub deprecated: bool,
     /// Who added it (IFA_PROTO), where the kernel says so.
     pub protocol: Option<u8>,
     /// Whether it stands behind another address of its subnet on that link (IPv4).
@@ -59,6 +65,7 @@ impl Address {
         let mut local = None;
         let mut peer = None;
         let mut label = None;
+        let mut broadcast = None;
         let mut protocol = None;
         let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
         for attribute in &message.attributes {
@@ -66,6 +73,7 @@ impl Address {
                 AddressAttribute::Local(address) => local = Some(*address),
                 AddressAttribute::Address(address) => peer = Some(*address),
                 AddressAttribute::Label(text) => label = Some(text.clone()),
+                AddressAttribute::Broadcast(address) => broadcast = Some(*address),
                 AddressAttribute::Protocol(number) => protocol = Some(u8::from(*number)),
                 AddressAttribute::Flags(all) => flags = *all,
                 _ => {}
@@ -82,6 +90,9 @@ impl Address {
                 _ => Scope::Global,
             },
             label,
+            broadcast,
+            no_prefix_route: flags.contains(AddressFlags::Noprefixroute),
+            deprecated: flags.contains(AddressFlags::Deprecated),
             protocol,
             secondary: message.header.family == AddressFamily::Inet
                 && flags.contains(AddressFlags::Secondary),
@@ -101,6 +112,12 @@ pub struct NewAddress {
     pub prefix_len: u8,
     /// How far it is valid.
     pub scope: Scope,
+    /// The label of an IPv4 address, at most 15 bytes; `None`: the link's name.
+    pub label: Option<String>,
+    /// The broadcast address of an IPv4 address.
+    pub broadcast: Option<Ipv4Addr>,
+    /// Never chosen as a source (IPv6): with a preferred lifetime of 0.
+    pub deprecated: bool,
     /// Without the route to its subnet. IPv6 needs it for a VIP whose subnet route must stay with the node's own address.
     pub no_prefix_route: bool,
     /// Without duplicate address detection (IPv6): a VIP that was just taken over must work at once.
@@ -117,9 +134,26 @@ impl NewAddress {
             address,
             prefix_len,
             scope: Scope::Global,
+            label: None,
+            broadcast: None,
+            deprecated: false,
             no_prefix_route: false,
             no_dad: true,
             protocol: OWN_PROTOCOL,
+        }
+    }
+
+    /// Whether an address that is there has what was asked for. Where no label is, any is right.
+    pub fn fits(&self, there: &Address) -> bool {
+        if self.no_prefix_route != there.no_prefix_route {
+            return false;
+        }
+        match self.address {
+            IpAddr::V4(_) => {
+                let label = self.label.is_none() || self.label == there.label;
+                label && self.scope == there.scope && self.broadcast == there.broadcast
+            }
+            IpAddr::V6(_) => self.deprecated == there.deprecated,
         }
     }
 
@@ -144,6 +178,20 @@ impl NewAddress {
         message.header.flags =
             AddressHeaderFlags::from_bits_retain(u8::try_from(flags.bits() & 0xff).unwrap_or(0));
         message.attributes.push(AddressAttribute::Flags(flags));
+        message
+            .attributes
+            .extend(self.label.clone().map(AddressAttribute::Label));
+        message
+            .attributes
+            .extend(self.broadcast.map(AddressAttribute::Broadcast));
+        if self.address.is_ipv6() {
+            let mut lifetimes = CacheInfo::default();
+            lifetimes.ifa_valid = u32::MAX;
+            lifetimes.ifa_preferred = if self.deprecated { 0 } else { u32::MAX };
+            message
+                .attributes
+                .push(AddressAttribute::CacheInfo(lifetimes));
+        }
         message
             .attributes
             .push(AddressAttribute::Protocol(AddressProtocol::from(
@@ -208,6 +256,25 @@ impl Net {
             .change("add", new.object(), &[libc::EEXIST], request.execute())
             .await?;
         Ok(if added { Added::New } else { Added::Present })
+    }
+
+    /// Gives an address that is there the options of `new`. IPv6 addresses are changed in place. The kernel does not change an IPv4 address and
+    /// takes no second one, so that is taken away and added again, and routes that name it as their source are gone.
+    pub async fn change_address(&self, new: &NewAddress) -> Result<(), Error> {
+        if new.address.is_ipv4() {
+            self.remove_address(new.link, new.address, new.prefix_len)
+                .await?;
+            return self.add_address(new).await.map(drop);
+        }
+        let mut request = self
+            .handle()
+            .address()
+            .add(new.link, new.address, new.prefix_len)
+            .replace();
+        *request.message_mut() = new.message();
+        self.change("change", new.object(), &[], request.execute())
+            .await
+            .map(drop)
     }
 
     /// Removes an address; one that is not there is no error.

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use net::{Added, Event, Net, NewAddress, Removed, Route, Watch, sysctl};
+use net::{Added, Event, Net, NewAddress, Removed, Route, Scope, Watch, sysctl};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
 const INSIDE: &str = "WEIR_NET_TEST_INSIDE";
@@ -105,6 +105,58 @@ fn addresses_are_added_once_and_removed_once() {
         assert!(std::error::Error::source(&error).is_some());
         let error = net.link("none").await.unwrap_err();
         assert_eq!(error.to_string(), "there is no interface none");
+    });
+}
+
+#[test]
+fn options_of_addresses_are_there_and_can_change() {
+    in_namespace("options_of_addresses_are_there_and_can_change", || async {
+        let net = Net::connect().unwrap();
+        let (a, _) = veth(&net).await;
+        let listed = async |address: IpAddr| {
+            let listed = net.addresses().await.unwrap().into_iter();
+            let mut found = listed.filter(|found| found.address == address);
+            (found.next().unwrap(), found.count())
+        };
+
+        let mut four = NewAddress::new(a.index, ip("192.0.2.100"), 24);
+        four.label = Some("va.100:web".to_owned());
+        four.scope = Scope::Link;
+        four.broadcast = Some("192.0.2.255".parse().unwrap());
+        four.no_prefix_route = true;
+        net.add_address(&four).await.unwrap();
+        let (there, others) = listed(four.address).await;
+        assert!(four.fits(&there) && others == 0, "{there:?}");
+        assert_eq!(there.label.as_deref(), Some("va.100:web"));
+        assert_eq!(
+            (there.scope, there.broadcast),
+            (Scope::Link, four.broadcast)
+        );
+        assert!(there.no_prefix_route);
+        let plain = NewAddress::new(a.index, four.address, 24);
+        assert!(!plain.fits(&there));
+        net.change_address(&plain).await.unwrap();
+        let (there, others) = listed(four.address).await;
+        assert!(plain.fits(&there) && others == 0, "{there:?}");
+        assert_eq!(there.label.as_deref(), Some("va.100"));
+
+        let mut six = NewAddress::new(a.index, ip("2001:db8::100"), 128);
+        six.deprecated = true;
+        net.add_address(&six).await.unwrap();
+        let (there, _) = listed(six.address).await;
+        assert!(six.fits(&there) && there.deprecated, "{there:?}");
+        // In place: nobody sees it go.
+        let mut watch = Watch::open(net.clone()).unwrap();
+        watch.next().await.unwrap();
+        six.deprecated = false;
+        net.change_address(&six).await.unwrap();
+        let (there, others) = listed(six.address).await;
+        assert!(
+            six.fits(&there) && others == 0 && there.is_own(),
+            "{there:?}"
+        );
+        let told = tokio::time::timeout(Duration::from_secs(5), watch.next()).await;
+        assert_eq!(told.unwrap().unwrap(), Event::Address(there));
     });
 }
 

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use conf::Moment;
+use conf::platform::AddressScope;
 use daemon::clock;
-use net::{Added, Address, Link, Net, NewAddress, OWN_PROTOCOL, Removed};
+use net::{Added, Address, Link, Net, NewAddress, OWN_PROTOCOL, Removed, Scope};
 
 use crate::mailbox::{Acknowledgement, Desired, Wish};
 use crate::plan::{Held, Key};
@@ -36,6 +37,8 @@ pub(crate) struct Keeper {
     /// Answered already, so that a failure that lasts is told once.
     answered: BTreeMap<Key, (u64, bool)>,
     restores: BTreeMap<Held, VecDeque<Moment>>,
+    /// Those that this kernel does not give their options.
+    unlike: BTreeSet<Held>,
     restored: u64,
     trouble: Option<String>,
 }
@@ -48,6 +51,7 @@ impl Keeper {
             done: BTreeMap::new(),
             answered: BTreeMap::new(),
             restores: BTreeMap::new(),
+            unlike: BTreeSet::new(),
             restored: 0,
             trouble: None,
         }
@@ -124,7 +128,11 @@ impl Keeper {
             // A router that began anew under another id or interface may have held others.
             let before = self.done.get(key).cloned();
             for wish in before.iter().chain([wish]) {
-                for held in wish.held.iter().filter(|held| !kept.contains(held)) {
+                for held in wish
+                    .held
+                    .iter()
+                    .filter(|held| !kept.contains(&held.identity()))
+                {
                     wish_done &= self.remove(held, wish.owner, view).await;
                 }
                 let device = wish.device.as_ref();
@@ -161,17 +169,54 @@ impl Keeper {
                 Some((_, index)) => index,
                 None => index_of(&held.interface)?,
             };
-            let mut new = NewAddress::new(index, held.address, held.prefix_len);
-            // The way to the network stays the one of the interface below; addresses of the link have none but their own.
-            new.no_prefix_route = on_device.is_some() && !is_link_local(held.address);
+            let new = new_address(held, index, on_device.is_some());
             let added = self.net.add_address(&new).await.map_err(failure)?;
-            // It was there once: somebody else has deleted it.
-            if lost && added == Added::New {
+            let changed =
+                added == Added::Present && self.like(held, &new, wish.owner, view).await?;
+            // It was there once, as it should be: somebody else has deleted or changed it.
+            if lost && (changed || added == Added::New) {
                 self.restored += 1;
                 self.note_restore(held).map_err(Failure::Refusal)?;
             }
         }
         Ok(())
+    }
+
+    /// Gives an address that was there already its options, unless it is the node's own; true if it had others.
+    async fn like(
+        &mut self,
+        held: &Held,
+        new: &NewAddress,
+        owner: bool,
+        view: &View,
+    ) -> Result<bool, Failure> {
+        let known = view.get(held);
+        if known.is_some_and(|known| new.fits(known)) || self.unlike.contains(held) {
+            return Ok(false);
+        }
+        // What was told may be over. Where the kernel does not say, the next comparison looks again.
+        let Some(there) = self.there(new).await else {
+            return Ok(false);
+        };
+        if new.fits(&there) || (owner && !there.is_own()) {
+            return Ok(false);
+        }
+        self.net.change_address(new).await.map_err(failure)?;
+        let (address, interface) = (held.address, &held.interface);
+        if self.there(new).await.is_some_and(|there| !new.fits(&there)) {
+            tracing::warn!(%address, interface, "the kernel does not give a virtual address its options");
+            self.unlike.insert(held.clone());
+            return Ok(false);
+        }
+        tracing::info!(%address, interface, "a virtual address had other options and was changed");
+        Ok(true)
+    }
+
+    /// The address as the kernel has it now; `None` also where it does not say.
+    async fn there(&self, new: &NewAddress) -> Option<Address> {
+        let mut all = self.net.addresses().await.ok()?.into_iter();
+        let identity = (new.link, new.address, new.prefix_len);
+        all.find(|there| (there.link, there.address, there.prefix_len) == identity)
     }
 
     /// Whether the protocol thread was told that the addresses are there.
@@ -185,7 +230,7 @@ impl Keeper {
         times.retain(|time| now.since(*time) < RESTORE_WINDOW);
         times.push_back(now);
         let address = held.address;
-        tracing::warn!(%address, interface = %held.interface, "a virtual address was deleted by another program and put back");
+        tracing::warn!(%address, interface = %held.interface, "a virtual address was deleted or changed by another program and put back");
         if times.len() <= RESTORES {
             return Ok(());
         }
@@ -200,7 +245,11 @@ impl Keeper {
     async fn remember(&mut self, key: &Key, wish: &Wish, desired: &Desired, view: &View) {
         if let Some(before) = self.done.insert(key.clone(), wish.clone()) {
             let kept = kept(desired);
-            for held in before.held.iter().filter(|held| !kept.contains(held)) {
+            for held in before
+                .held
+                .iter()
+                .filter(|held| !kept.contains(&held.identity()))
+            {
                 self.remove(held, wish.owner, view).await;
             }
             if let Some(device) = before.device.filter(|device| !is_used(desired, device)) {
@@ -244,6 +293,30 @@ impl Keeper {
     }
 }
 
+fn new_address(held: &Held, index: u32, on_device: bool) -> NewAddress {
+    let options = &held.options;
+    let mut new = NewAddress::new(index, held.address, held.prefix_len);
+    if held.address.is_ipv4() {
+        let interface = &held.interface;
+        new.label = Some(match &options.label {
+            Some(label) => format!("{interface}:{label}"),
+            // As the kernel has it: what somebody else has put there as a label is one too many.
+            None => interface.clone(),
+        });
+    }
+    new.scope = match options.scope {
+        AddressScope::Global => Scope::Global,
+        AddressScope::Link => Scope::Link,
+        AddressScope::Host => Scope::Host,
+    };
+    new.broadcast = options.broadcast;
+    new.deprecated = options.deprecated;
+    new.no_dad = !options.dad;
+    // The way to the network stays the one of the interface below; addresses of the link have none but their own.
+    new.no_prefix_route = options.noprefixroute || (on_device && !is_link_local(held.address));
+    new
+}
+
 fn failure(error: net::Error) -> Failure {
     let reason = match std::error::Error::source(&error) {
         Some(cause) => format!("{error}: {cause}"),
@@ -266,10 +339,11 @@ fn is_used(desired: &Desired, device: &Device) -> bool {
 }
 
 /// Every address that some virtual router holds.
-fn kept(desired: &Desired) -> BTreeSet<&Held> {
+fn kept(desired: &Desired) -> BTreeSet<(&str, IpAddr, u8)> {
     desired
         .values()
         .filter(|wish| wish.hold)
         .flat_map(|wish| &wish.held)
+        .map(Held::identity)
         .collect()
 }

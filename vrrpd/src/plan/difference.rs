@@ -30,7 +30,11 @@ pub fn difference(old: &Share, new: &Share) -> Plan {
             Some(before) if before != wanted => {
                 let changes = changes(before, wanted).join(", ");
                 // An address that goes takes its connections with it.
-                let goes = before.held.iter().any(|held| !wanted.held.contains(held));
+                let stays = |held: &Held| {
+                    let mut held_on = wanted.held.iter().map(Held::identity);
+                    held_on.any(|identity| identity == held.identity())
+                };
+                let goes = !before.held.iter().all(stays);
                 let disruptive = goes || restarts(before, wanted);
                 step(PlanAction::Change, key, changes, disruptive);
             }
@@ -135,10 +139,7 @@ fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
 }
 
 fn addresses(held: &[Held]) -> String {
-    let list: Vec<String> = held
-        .iter()
-        .map(|held| format!("{}/{}", held.address, held.prefix_len))
-        .collect();
+    let list: Vec<String> = held.iter().map(ToString::to_string).collect();
     format!("[{}]", list.join(" "))
 }
 

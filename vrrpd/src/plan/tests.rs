@@ -209,3 +209,30 @@ fn a_virtual_mac_has_the_addresses_of_its_network_alone() {
         "{steps}"
     );
 }
+
+#[test]
+fn options_of_an_address_change_without_the_address() {
+    let text = BASE.replace(
+        "\"2001:db8::100/128\"]",
+        "\"2001:db8::100/128\", { address = \"2001:db8::101/128\", preferred_lft = \"forever\" }]",
+    );
+    let before = share_of("lb1", &text);
+    let six = before.routers.values().next_back().unwrap();
+    let deprecated: Vec<bool> = six
+        .held
+        .iter()
+        .map(|held| held.options.deprecated)
+        .collect();
+    assert_eq!(deprecated, [true, false], "a /128 is no source by default");
+    let after = text.replace(
+        "\"10.0.0.100/32\"",
+        "{ address = \"10.0.0.100/32\", label = \"web\", scope = \"link\" }",
+    );
+    let after = share_of("lb1", &after);
+    assert_eq!(
+        lines(&difference(&before, &after)),
+        [
+            "Change virtual router web: addresses [10.0.0.100/32] -> [10.0.0.100/32 label eth0:web scope link], false"
+        ]
+    );
+}
