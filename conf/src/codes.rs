@@ -123,7 +123,8 @@ codes! {
     ADVERT_INTERVAL = "E0207": "VRRP version 3 carries the interval in 12 bits of centiseconds: 10ms to 40.95s in steps of 10ms (RFC 9568 section 5.2.7). An interval that had to be rounded would differ between peers.";
     PRIORITY_COUNT = "E0208": "Explicit priorities are given for every director, in the order of `directors`.";
     NOT_OWNER = "E0209": "Priority 255 is reserved for the router whose own address the VIP is (RFC 9568 section 5.2.4). It takes over without waiting, and no check can lower its priority.";
-    HEARTBEAT_UNATTACHED = "E0210": "Every director of the VIP must have an interface on the network of the second heartbeat.";
+    HEARTBEAT_UNATTACHED = "E0210": "Every director of the VIP must have an interface on the network of the second heartbeat, and an address of the family that the others have there.";
+    HEARTBEAT_ID_CLASH = "E0253": "On the second network heartbeats are told apart by the id and the family of their virtual router alone: those of two VIPs with one id would be taken for one another.";
     ROUTER_ID_CLASH = "E0211": "Two virtual routers with one id on one network and family take each other's adverts for their own: both VIPs would flap.";
     VIP_ADDRESS_TWICE = "E0212": "An address is moved by exactly one VIP.";
     VERSION_2_FAMILY = "E0221": "VRRP version 2 (RFC 3768) knows IPv4 only; IPv6 needs version 3.";

@@ -10,6 +10,7 @@ mod edge;
 mod failover;
 mod forwarding;
 mod group;
+mod heartbeat;
 mod layer4;
 mod layer7;
 mod moved;

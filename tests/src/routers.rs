@@ -21,9 +21,9 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// The network without any daemon.
+    /// The network without any daemon. A switch `inside` is there for a second one.
     pub fn new() -> Pair {
-        let mut lab = Lab::new(&["front"]);
+        let mut lab = Lab::new(&["front", "inside"]);
         for (director, last) in DIRECTORS.into_iter().zip(5..) {
             lab.add(director);
             let addresses = [

@@ -10,6 +10,7 @@
 
 mod agenda;
 pub(crate) mod faults;
+pub(crate) mod heartbeat;
 mod instance;
 pub(crate) mod lateness;
 mod ports;
@@ -26,6 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::group::Group;
 use crate::mailbox::{Inbox, Interface, Mailbox, Outbox, Report, Snapshot, Work};
+use crate::packet::Kind;
 use crate::plan::{Key, Wanted, restarts};
 use crate::rights::{self, Rights};
 use crate::router::EARLIEST;
@@ -134,8 +136,10 @@ impl Driver {
                 self.take(inbox);
             }
             for (_, router) in self.agenda.due(clock::now()) {
-                let hears = self.instances.get(&router).and_then(Instance::hears);
-                woken.ports.extend(hears);
+                let instance = self.instances.get(&router);
+                woken
+                    .ports
+                    .extend(instance.into_iter().flat_map(Instance::hears));
             }
             for port in woken.ports {
                 self.read(port);
@@ -194,16 +198,20 @@ impl Driver {
             let Some(vrid) = message.get(1).copied() else {
                 continue;
             };
+            let kind = Kind::of(message);
             let mut nth = 0;
-            while let Some(number) = self
+            while let Some((role, number)) = self
                 .shared
                 .ports
                 .get(id)
-                .and_then(|port| port.member(vrid, nth))
+                .and_then(|port| port.member(vrid, kind, nth))
             {
                 nth += 1;
-                self.touch(number, |instance, shared| {
-                    instance.packet(message, origin, arrived, now, shared);
+                self.touch(number, |instance, shared| match role {
+                    Kind::Advert => instance.packet(message, origin, arrived, now, shared),
+                    Kind::HeartbeatIpv4 | Kind::HeartbeatIpv6 => {
+                        instance.heartbeat(message, origin, arrived, now, shared);
+                    }
                 });
             }
         }
@@ -212,9 +220,7 @@ impl Driver {
     /// Lets due timers fire, except where unread packets may refute them: there it is the next turn's, which does not wait.
     fn fire(&mut self) {
         for (deadline, number) in self.agenda.due(clock::now() + EARLIEST) {
-            let port = self.instances.get(&number).and_then(Instance::hears);
-            let port = port.and_then(|port| self.shared.ports.get(port));
-            if port.is_some_and(|port| port.read_until < deadline) {
+            if self.is_unread(number, deadline) {
                 continue;
             }
             let now = clock::now();
@@ -224,6 +230,16 @@ impl Driver {
                 instance.handle_timeout(now, shared);
             });
         }
+    }
+
+    /// Whether something that came before the deadline of a router that waits for a master may not have been read.
+    fn is_unread(&self, router: Number, deadline: Moment) -> bool {
+        let hears = self.instances.get(&router).into_iter();
+        let mut ports = hears.flat_map(Instance::hears);
+        ports.any(|port| {
+            let port = self.shared.ports.get(port);
+            port.is_some_and(|port| port.read_until < deadline)
+        })
     }
 
     /// Lets something happen to one router, and notes when it is due next.
@@ -279,7 +295,7 @@ impl Driver {
             }
             self.shared.interfaces.insert(name.clone(), interface);
             let users = self.instances.iter();
-            let users = users.filter(|(_, instance)| instance.wanted().interface == name);
+            let users = users.filter(|(_, instance)| instance.wanted().listens_on(&name));
             let users: Vec<Number> = users.map(|(number, _)| *number).collect();
             for number in users {
                 self.touch(number, |instance, shared| {
@@ -380,6 +396,18 @@ impl Driver {
             work: self.work,
         }
     }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 /// When a packet arrived by our clock, from its wall-clock stamp and one pair of readings.

@@ -36,6 +36,17 @@ pub enum Input {
         /// When it arrived, which may be before it was read.
         arrived: Moment,
     },
+    /// A master's heartbeat of our virtual router came in over the second network.
+    Heartbeat {
+        /// The sender's address there.
+        source: IpAddr,
+        /// Its priority, 0 for "I stop".
+        priority: u8,
+        /// Its advert interval in centiseconds.
+        interval: u16,
+        /// When it arrived, which may be before it was read.
+        arrived: Moment,
+    },
     /// Every address is on its interface.
     AddressesUp {
         /// The generation of the [`Action::Hold`] that this answers.
@@ -142,6 +153,11 @@ pub enum Action {
     Announce {
         /// The addresses.
         addresses: Vec<IpAddr>,
+    },
+    /// Heartbeats alone keep a backup from taking over: its network carries no adverts. To be logged.
+    HeldBack {
+        /// The master that is heard on the second network only; `None`: that is over.
+        peer: Option<IpAddr>,
     },
     /// The state has changed: to be logged and counted.
     Transition {

@@ -17,12 +17,13 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{mpsc, watch};
 
 use crate::driver::faults::Faults;
+use crate::driver::heartbeat::PathView;
 use crate::driver::lateness::Lateness;
 use crate::event::{Standing, StateName, Why};
 use crate::packet::{ChecksumForm, PacketError};
 use crate::plan::{Held, Key, Wanted};
 use crate::rights::Rights;
-use crate::router::{Addresses, Counters, Peer};
+use crate::router::{Addresses, Beat, Counters, Peer};
 use crate::vmac::Device;
 
 /// An interface as the kernel has it now.
@@ -142,6 +143,11 @@ pub(crate) enum Report {
         why: Why,
         priority: u8,
     },
+    /// Heartbeats alone keep it from taking over, or do so no longer (`None`).
+    HeldBack {
+        key: Key,
+        peer: Option<IpAddr>,
+    },
     /// The socket of a virtual router does not work, or works again (`None`).
     Socket {
         key: Key,
@@ -207,6 +213,12 @@ pub(crate) struct RouterView {
     pub(crate) exists: bool,
     pub(crate) source: Option<IpAddr>,
     pub(crate) peers: BTreeMap<IpAddr, Peer>,
+    /// The second network, if there is one.
+    pub(crate) heartbeat: Option<PathView>,
+    /// Masters that are heard there.
+    pub(crate) beats: BTreeMap<IpAddr, Beat>,
+    /// The one whose heartbeats alone keep it from taking over.
+    pub(crate) held_back: Option<IpAddr>,
     pub(crate) counters: Counters,
     pub(crate) packet_errors: BTreeMap<PacketError, u64>,
     pub(crate) faults: Faults,

@@ -67,7 +67,7 @@ fn states(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<()
 
 type Count = fn(&RouterView) -> u64;
 
-const COUNTERS: [(&str, &str, Count); 14] = [
+const COUNTERS: [(&str, &str, Count); 16] = [
     ("vrrp_transitions", "Changes of state", |view| {
         view.counters.transitions
     }),
@@ -126,6 +126,16 @@ const COUNTERS: [(&str, &str, Count); 14] = [
         "vrrp_addresses_refused",
         "Times the interface refused the addresses",
         |view| view.counters.addresses_refused,
+    ),
+    (
+        "vrrp_heartbeats_received",
+        "Heartbeats of masters received over the second network",
+        |view| view.counters.heartbeats_received,
+    ),
+    (
+        "vrrp_held_back",
+        "Times heartbeats alone kept it from taking over",
+        |view| view.counters.held_back,
     ),
     (
         "vrrp_send_errors",

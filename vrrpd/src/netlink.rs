@@ -135,7 +135,8 @@ fn tell(
         let forwarding = sysctl::read_number(&sysctl::Key::ipv6(name, "forwarding"));
         // Without IPv6 there is no such key.
         interface.forwards_ipv6 = forwarding.is_ok_and(|value| value > 0);
-        if prepared.insert(name.clone(), interface.index) != Some(interface.index) {
+        let holds = routers.values().any(|wanted| wanted.holds_on(name));
+        if holds && prepared.insert(name.clone(), interface.index) != Some(interface.index) {
             promote_secondaries(name);
         }
     }

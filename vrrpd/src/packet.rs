@@ -9,6 +9,7 @@
 mod checksum;
 mod decode;
 mod encode;
+mod heartbeat;
 mod origin;
 mod trailer;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use checksum::checksum_over_ipv6;
 pub use decode::{Rules, Way, decode};
 pub use encode::{Seal, encode};
+pub use heartbeat::{Heartbeat, Kind};
 pub use origin::Origin;
 pub use trailer::{Hmac, Key, LONGEST_KEY, Mode, Replays, SHORTEST_KEY, Sequence, TRAILER};
 

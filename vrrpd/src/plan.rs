@@ -144,6 +144,32 @@ pub struct Wanted {
     pub gated: bool,
     /// What moves the priority.
     pub tracks: Vec<Track>,
+    /// The second heartbeat path.
+    pub heartbeat: Option<HeartbeatPath>,
+}
+
+impl Wanted {
+    /// Whether adverts or heartbeats pass an interface.
+    pub fn listens_on(&self, interface: &str) -> bool {
+        let second = self.heartbeat.as_ref();
+        self.interface == interface || second.is_some_and(|path| path.interface == interface)
+    }
+
+    /// Whether addresses are put on an interface.
+    pub fn holds_on(&self, interface: &str) -> bool {
+        self.held.iter().any(|held| held.interface == interface)
+    }
+}
+
+/// Where the heartbeats of a virtual router go, to the other directors one by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatPath {
+    /// The interface.
+    pub interface: String,
+    /// This node's address there.
+    pub own: IpAddr,
+    /// Those of the others.
+    pub peers: Vec<IpAddr>,
 }
 
 /// What this node has to run, and what it cannot.
@@ -241,6 +267,7 @@ fn wanted(
     let group = platform.sync_groups.values();
     let mut group = group.filter(|group| group.vips.iter().any(|member| member == name));
     let group = group.next().map(|group| group.name.clone());
+    let heartbeat = heartbeat(platform, node, vip, family)?;
     let gated = platform
         .virtual_services
         .values()
@@ -262,6 +289,7 @@ fn wanted(
             },
             has_peers: vip.directors.len() > 1,
             grouped: group.is_some(),
+            heartbeat: heartbeat.as_ref().map(|path| path.own),
         },
         group,
         interface,
@@ -277,6 +305,7 @@ fn wanted(
         verdict_hold: vrrp.verdict_hold.as_duration(),
         gated,
         tracks: vrrp.track.clone(),
+        heartbeat,
     }))
 }
 
@@ -295,6 +324,42 @@ fn way(platform: &Platform, node: &str, vip: &Vip, family: Family) -> Way {
         peers,
         min_ttl: unicast.min_ttl,
     }
+}
+
+/// The second path of a family's virtual router: by addresses of its own family if all directors have one there, else by the other one's.
+fn heartbeat(
+    platform: &Platform,
+    node: &str,
+    vip: &Vip,
+    family: Family,
+) -> Result<Option<HeartbeatPath>, String> {
+    let Some(heartbeat) = &vip.vrrp.heartbeat else {
+        return Ok(None);
+    };
+    if vip.directors.len() < 2 {
+        return Ok(None);
+    }
+    let network = &heartbeat.network;
+    let interface = interface(platform, node, network)?;
+    let address = |director: &str, ipv4: bool| {
+        let attachment = platform.attachment(director, network)?;
+        let mut addresses = attachment.addresses.iter().copied();
+        addresses.find(|address| address.is_ipv4() == ipv4)
+    };
+    let own_family = family == Family::Ipv4;
+    let path = [own_family, !own_family].into_iter().find_map(|ipv4| {
+        let others = vip.directors.iter().filter(|other| *other != node);
+        let peers: Option<Vec<IpAddr>> = others.map(|other| address(other, ipv4)).collect();
+        Some((address(node, ipv4)?, peers?))
+    });
+    let (own, peers) = path.ok_or_else(|| {
+        format!("its directors have no addresses of one family on network {network}, over which the heartbeat runs")
+    })?;
+    Ok(Some(HeartbeatPath {
+        interface,
+        own,
+        peers,
+    }))
 }
 
 /// The keys that sign adverts and verify those of others.

@@ -8,6 +8,7 @@
 pub mod announce;
 mod follow;
 mod hear;
+mod heartbeat;
 mod tally;
 pub mod timers;
 mod view;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use crate::event::{Action, Common, Input, Link, Standing, StateName, Why, YIELDING, Yield};
 use crate::packet::{Advert, Version};
 use announce::{Announcer, Pace};
+pub use heartbeat::Beat;
 pub use tally::{Counters, Peer};
 use timers::{active_down_interval, peers_down_interval, skew_time};
 
@@ -63,6 +65,8 @@ pub struct Config {
     pub has_peers: bool,
     /// It is a member of a sync group: it takes over when the group does.
     pub grouped: bool,
+    /// This node's address on the network of the second heartbeat, if there is one.
+    pub heartbeat: Option<IpAddr>,
 }
 
 impl Config {
@@ -167,6 +171,10 @@ pub struct Router {
     announcer: Announcer,
     counters: Counters,
     peers: BTreeMap<IpAddr, Peer>,
+    /// Masters by their addresses on the second network.
+    beats: BTreeMap<IpAddr, Beat>,
+    /// Backup only because of this one's heartbeats.
+    held_back: Option<IpAddr>,
     actions: VecDeque<Action>,
 }
 
@@ -202,6 +210,8 @@ impl Router {
             announcer: Announcer::default(),
             counters: Counters::default(),
             peers: BTreeMap::new(),
+            beats: BTreeMap::new(),
+            held_back: None,
             actions: VecDeque::new(),
         }
     }
@@ -233,6 +243,12 @@ impl Router {
                 advert,
                 arrived,
             } => self.handle_advert(source, &advert, arrived.min(now), now),
+            Input::Heartbeat {
+                source,
+                priority,
+                interval,
+                arrived,
+            } => self.handle_heartbeat(source, priority, interval, arrived.min(now), now),
             Input::AddressesUp { generation } => self.handle_addresses_up(generation, now),
             Input::AddressesRefused { generation, reason } => {
                 self.handle_addresses_refused(generation, reason, now);
@@ -251,8 +267,11 @@ impl Router {
             State::Backup if self.wants => {}
             State::Backup => {
                 let deadline = self.down_deadline();
-                if deadline <= now {
-                    self.handle_down_timer(deadline, now);
+                match self.held_until() {
+                    _ if deadline > now => {}
+                    Some((until, peer)) if until > now => self.tell_held_back(Some(peer)),
+                    Some((until, _)) => self.handle_down_timer(until.max(deadline), now),
+                    None => self.handle_down_timer(self.since_held(deadline, now), now),
                 }
             }
             State::Master { .. } => {
@@ -277,7 +296,7 @@ impl Router {
             }
             State::Initialize => None,
             State::Backup if self.wants => None,
-            State::Backup => Some((self.down_deadline(), "Active_Down_Timer")),
+            State::Backup => Some((self.backup_deadline(), "Active_Down_Timer")),
             State::Master { .. } => Some((self.advertise_at, "Adver_Timer")),
         };
         let announce = self.announcer.poll_timeout().map(|at| (at, "announcement"));
@@ -528,6 +547,7 @@ impl Router {
         self.counters.became_master += 1;
         self.lower = None;
         self.wants = false;
+        self.tell_held_back(None);
         self.rival = None;
         self.ceded = false;
         self.lingering = false;
@@ -559,6 +579,7 @@ impl Router {
         self.lower = None;
         self.wants = false;
         self.heard = false;
+        self.tell_held_back(None);
     }
 
     fn enter_state(&mut self, state: State, why: Why, now: Moment) {
@@ -630,6 +651,23 @@ impl Router {
             Some(Why::NoAddress)
         } else {
             None
+        }
+    }
+
+    /// The deadline of a Down timer that nothing holds back: this moment, if something did until now.
+    fn since_held(&self, deadline: Moment, now: Moment) -> Moment {
+        match (self.down, self.held_back) {
+            (Down::Heard(_), Some(_)) => now,
+            (Down::Heard(_) | Down::Stopped(..), _) => deadline,
+        }
+    }
+
+    /// When a backup has something to do: its Down timer runs out, or, once that was told, the heartbeats that hold it back end.
+    fn backup_deadline(&self) -> Moment {
+        let deadline = self.down_deadline();
+        match self.held_until() {
+            Some((until, _)) if self.held_back.is_some() => deadline.max(until),
+            _ => deadline,
         }
     }
 

@@ -298,6 +298,13 @@ async fn log(
                     events.emit("vip.released", fields);
                 }
             }
+            Report::HeldBack { key, peer } => {
+                let fields = |heard: bool| json!({ "vip": key.vip, "family": key.family, "heartbeats": heard, "peer": peer });
+                match peer {
+                    Some(_) => events.alert("vrrp.held_back", fields(true)),
+                    None => events.emit("vrrp.held_back", fields(false)),
+                }
+            }
             Report::Socket {
                 key,
                 trouble: Some(reason),

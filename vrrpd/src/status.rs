@@ -139,6 +139,7 @@ fn router(
         "down_interval_us": view.down_interval.as_micros(),
         "master": master(desk, view),
         "peers": peers,
+        "heartbeat": heartbeat(desk, view, now),
         "counters": view.counters,
         "packet_errors": packet_errors,
         "errors": errors,
@@ -161,6 +162,12 @@ fn master(desk: &Desk, view: &RouterView) -> Value {
             json!({ "here": true, "node": desk.node(), "address": view.source, "priority": view.priority })
         }
         StateName::Backup => {
+            if let Some((address, beat)) = view
+                .held_back
+                .and_then(|peer| view.beats.get_key_value(&peer))
+            {
+                return json!({ "here": false, "node": desk.node_of(*address), "address": address, "priority": beat.priority });
+            }
             let alive = view.peers.iter().filter(|(_, peer)| peer.priority > 0);
             let last = alive.max_by_key(|(_, peer)| peer.heard);
             last.map_or(
@@ -170,6 +177,28 @@ fn master(desk: &Desk, view: &RouterView) -> Value {
         }
         StateName::Initialize | StateName::Fault => Value::Null,
     }
+}
+
+/// The second network: whom this node tells that it is master, and which masters it hears there.
+fn heartbeat(desk: &Desk, view: &RouterView, now: Moment) -> Value {
+    let Some(path) = &view.heartbeat else {
+        return Value::Null;
+    };
+    let masters = view.beats.iter().map(|(address, beat)| {
+        let value = json!({
+            "node": desk.node_of(*address),
+            "priority": beat.priority,
+            "heard_ms_ago": now.since(beat.last).as_millis(),
+        });
+        (address.to_string(), value)
+    });
+    json!({
+        "interface": path.interface,
+        "peers": path.peers,
+        "trouble": path.trouble,
+        "held_back_by": view.held_back,
+        "masters": masters.collect::<serde_json::Map<String, Value>>(),
+    })
 }
 
 /// How adverts prove where they come from.

@@ -98,6 +98,7 @@ fn config(preempt: Preempt) -> Config {
         },
         has_peers: true,
         grouped: false,
+        heartbeat: None,
     }
 }
 
@@ -192,6 +193,7 @@ impl Segment {
                     );
                     self.nodes[node].announced += 1;
                 }
+                Action::HeldBack { .. } => {}
                 Action::Transition { to, .. } => {
                     let now = self.now;
                     self.nodes[node].transitions.push((now, to));

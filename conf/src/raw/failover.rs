@@ -79,7 +79,7 @@ table! {
             verdict_hold: Interval,
             /// What moves the priority of the director's own node: checks, interfaces, files, processes, addresses, routes.
             track: Vec<At<Track>>,
-            /// Another network on which the backup listens for the master.
+            /// Another network on which the backup listens for the master: while it hears it there alone it does not take over.
             heartbeat: String,
             /// Gratuitous ARP packets per burst. Default 5.
             garp_repeat: WholeNumber<1, 20>,

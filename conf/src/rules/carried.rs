@@ -10,18 +10,6 @@ type Find = fn(&Judge<'_, '_>) -> Vec<Span>;
 
 /// Settings that are not carried out: their key, whom they concern, and where one is used.
 const SETTINGS: &[(&str, Tiers, Find)] = &[
-    ("vrrp.heartbeat", Tiers::FAILOVER, |judge| {
-        let vips = judge.raw.vip.iter().flat_map(|vips| vips.0.values());
-        vips.filter_map(|vip| {
-            vip.raw
-                .vrrp
-                .as_ref()?
-                .heartbeat
-                .as_ref()
-                .map(|heartbeat| heartbeat.span)
-        })
-        .collect()
-    }),
     ("a secret", Tiers::LAYER7, |judge| {
         let vips = judge.platform.vips.values();
         let used: Vec<&String> = vips.flat_map(|vip| vip.vrrp.secrets()).collect();

@@ -46,6 +46,7 @@ impl Judge<'_, '_> {
         self.default_advert_interval();
         self.sync_groups();
         self.router_ids();
+        self.heartbeat_ids();
         self.address_owners();
     }
 
@@ -449,42 +450,6 @@ impl Judge<'_, '_> {
                 format!("this penalty cannot move VIP `{name}`: {high} - {penalty} = {} on `{first}`, and `{second}` has {low}", (high - penalty).max(1)),
             )
             .label(format!("at least {} is needed", high - low + 1));
-        }
-    }
-
-    fn heartbeat(&mut self, name: &str, vip: &Vip, raw: &RawVip) {
-        let Some(heartbeat) = raw.vrrp.as_ref().and_then(|vrrp| vrrp.heartbeat.as_ref()) else {
-            return;
-        };
-        let key = format!("vip.{name}.vrrp.heartbeat");
-        if heartbeat.value == vip.network {
-            self.report(
-                codes::HEARTBEAT_SAME,
-                Tiers::FAILOVER,
-                heartbeat.span,
-                &key,
-                format!(
-                    "the second heartbeat path of VIP `{name}` is the first one: network `{}`",
-                    vip.network
-                ),
-            )
-            .help("name another network, best on other switches");
-        }
-        let platform = self.platform;
-        for director in &vip.directors {
-            let attached = platform.attachment(director, &heartbeat.value);
-            if platform.nodes.contains_key(director)
-                && attached.is_none_or(|on| on.interface.is_none())
-            {
-                self.report(
-                    codes::HEARTBEAT_UNATTACHED,
-                    Tiers::FAILOVER,
-                    heartbeat.span,
-                    &key,
-                    format!("director `{director}` has no interface on network `{}`, over which the heartbeat runs", heartbeat.value),
-                )
-                .help(format!("add the network to `[node.{director}.on]`"));
-            }
         }
     }
 

@@ -14,18 +14,20 @@ use crate::group::Member;
 use crate::mailbox::{Acknowledgement, Interface, Report, RouterView, Wish};
 use crate::ndp;
 use crate::packet::{
-    self, ChecksumForm, GROUP, GROUP6, Origin, PacketError, Replays, Seal, Sequence, Version, Way,
+    self, ChecksumForm, GROUP, GROUP6, Heartbeat, Kind, Origin, PacketError, Replays, Seal,
+    Sequence, Version, Way,
 };
 use crate::plan::{Family, Key, Wanted};
 use crate::router::{OWNER, PHASES, Router, State};
 use crate::socket::SocketError;
 use crate::vmac;
 
-use super::Shared;
 use super::agenda::Number;
 use super::faults::{self, Faults};
+use super::heartbeat::{self, PathView, SecondPath};
 use super::lateness::Lateness;
 use super::ports::{PortId, Spec};
+use super::{Shared, chain};
 
 /// How often a kind of bad packet is reported.
 const BAD_PACKET_EVERY: Duration = Duration::from_secs(60);
@@ -40,6 +42,7 @@ pub(crate) struct Instance {
     router: Router,
     interface: Option<Interface>,
     port: Option<PortId>,
+    second: SecondPath,
     /// The source address of `port`; outlives the link's own, so that the last word has the checksum it needs.
     source: Option<IpAddr>,
     trouble: Option<String>,
@@ -77,6 +80,7 @@ impl Instance {
             wanted,
             interface: None,
             port: None,
+            second: SecondPath::default(),
             source: None,
             trouble: None,
             retry: None,
@@ -105,9 +109,11 @@ impl Instance {
         &self.wanted
     }
 
-    /// The socket whose unread packets may refute its next deadline: that of a router that waits for a master.
-    pub(super) fn hears(&self) -> Option<PortId> {
-        self.port.filter(|_| self.router.state() == State::Backup)
+    /// The sockets whose unread packets may refute its next deadline: those of a router that waits for a master.
+    pub(super) fn hears(&self) -> impl Iterator<Item = PortId> {
+        let waits = self.router.state() == State::Backup;
+        let ports = [self.port, self.second.port()];
+        ports.into_iter().flatten().filter(move |_| waits)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Moment> {
@@ -138,6 +144,7 @@ impl Instance {
     pub(crate) fn handle_stop(&mut self, now: Moment, shared: &mut Shared) {
         self.feed(Input::Stop, now, shared);
         self.use_port(None, shared);
+        self.second.close(self.number, &mut shared.ports);
     }
 
     pub(crate) fn handle_standing(&mut self, standing: Standing, now: Moment, shared: &mut Shared) {
@@ -167,6 +174,9 @@ impl Instance {
             // The socket is set up for the way that adverts travel.
             self.interface = None;
         }
+        if wanted.heartbeat != self.wanted.heartbeat {
+            self.second.forget();
+        }
         self.wanted = wanted;
         let config = self.wanted.config.clone();
         self.router.reconfigure(config, moved, now);
@@ -177,6 +187,7 @@ impl Instance {
     /// The interfaces have changed: a socket that no longer fits is opened anew, and the router hears about it.
     pub(crate) fn handle_interface(&mut self, now: Moment, shared: &mut Shared) {
         self.retry = None;
+        self.follow_second(now, shared);
         let interface = shared.interfaces.get(&self.wanted.interface).cloned();
         let primary = interface.as_ref().and_then(|found| self.primary(found));
         let unchanged = interface == self.interface && primary == self.router.link().primary;
@@ -196,7 +207,10 @@ impl Instance {
                     },
                 };
                 let vrid = self.wanted.config.vrid;
-                shared.ports.attach(spec, vrid, self.number).map(Some)
+                shared
+                    .ports
+                    .attach(spec, (vrid, Kind::Advert), self.number)
+                    .map(Some)
             }
             None => Ok(None),
         };
@@ -239,6 +253,16 @@ impl Instance {
         }
     }
 
+    fn follow_second(&mut self, now: Moment, shared: &mut Shared) {
+        let wanted = self.wanted.heartbeat.as_ref();
+        let found = wanted.and_then(|wanted| shared.interfaces.get(&wanted.interface));
+        let kind = heartbeat::kind(self.key.family);
+        let member = (self.wanted.config.vrid, kind, self.number);
+        if self.second.follow(wanted, found, member, &mut shared.ports) {
+            self.retry = Some(now + RETRY);
+        }
+    }
+
     /// A packet of its id has arrived.
     pub(super) fn packet(
         &mut self,
@@ -260,14 +284,7 @@ impl Instance {
             Ok(received) => {
                 *self.heard.entry(received.form).or_default() += 1;
                 self.last_form = Some(received.form);
-                // A packet that came after the deadline cannot refute it.
-                if self
-                    .router
-                    .poll_timeout()
-                    .is_some_and(|(at, _)| at < arrived)
-                {
-                    self.router.handle_timeout(now);
-                }
+                self.catch_up(arrived, now);
                 let source = received.source;
                 let input = Input::Advert {
                     source,
@@ -279,22 +296,69 @@ impl Instance {
                 let after = self.router.counters();
                 faults::note_counted(&mut self.faults, &before, &after, source, now);
             }
-            Err(error) => {
-                let source = Some(origin.source);
-                faults::note(&mut self.faults, error.label(), source, now, || {
-                    error.to_string()
-                });
-                let entry = self.errors.entry(error).or_insert((0, Moment::ZERO));
-                entry.0 += 1;
-                if entry.0 == 1 || now.since(entry.1) >= BAD_PACKET_EVERY {
-                    entry.1 = now;
-                    let count = entry.0;
-                    let key = self.key.clone();
-                    shared.report(Report::BadPacket { key, error, count });
-                }
-            }
+            Err(error) => self.refuse(error, origin, now, shared),
         }
         self.act(shared);
+    }
+
+    /// A heartbeat of its id has arrived.
+    pub(super) fn heartbeat(
+        &mut self,
+        message: &[u8],
+        origin: Origin,
+        arrived: Moment,
+        now: Moment,
+        shared: &mut Shared,
+    ) {
+        let wall = self.wall();
+        let peers = self.wanted.heartbeat.as_ref();
+        let peers = peers.map_or(&[][..], |path| &path.peers);
+        let hmac = self.wanted.rules.hmac.as_ref();
+        let judged = Heartbeat::decode(message, origin, peers, hmac, wall);
+        let judged = judged.and_then(|(heartbeat, sequence)| {
+            if let Some(sequence) = sequence {
+                self.replays.take(origin.source, sequence)?;
+            }
+            Ok(heartbeat)
+        });
+        match judged {
+            Ok(heartbeat) => {
+                self.catch_up(arrived, now);
+                let input = Input::Heartbeat {
+                    source: origin.source,
+                    priority: heartbeat.priority,
+                    interval: heartbeat.interval,
+                    arrived,
+                };
+                self.router.handle(input, now);
+            }
+            Err(error) => self.refuse(error, origin, now, shared),
+        }
+        self.act(shared);
+    }
+
+    /// A packet that came after the deadline cannot refute it.
+    fn catch_up(&mut self, arrived: Moment, now: Moment) {
+        let deadline = self.router.poll_timeout();
+        if deadline.is_some_and(|(at, _)| at < arrived) {
+            self.router.handle_timeout(now);
+        }
+    }
+
+    /// Counts a packet that is dropped.
+    fn refuse(&mut self, error: PacketError, origin: Origin, now: Moment, shared: &mut Shared) {
+        let source = Some(origin.source);
+        faults::note(&mut self.faults, error.label(), source, now, || {
+            error.to_string()
+        });
+        let entry = self.errors.entry(error).or_insert((0, Moment::ZERO));
+        entry.0 += 1;
+        if entry.0 == 1 || now.since(entry.1) >= BAD_PACKET_EVERY {
+            entry.1 = now;
+            let count = entry.0;
+            let key = self.key.clone();
+            shared.report(Report::BadPacket { key, error, count });
+        }
     }
 
     pub(super) fn feed(&mut self, input: Input, now: Moment, shared: &mut Shared) {
@@ -305,7 +369,14 @@ impl Instance {
     fn act(&mut self, shared: &mut Shared) {
         while let Some(action) = self.router.poll_action() {
             match action {
-                Action::Advertise { priority } => self.advertise(priority, shared),
+                Action::Advertise { priority } => {
+                    self.advertise(priority, shared);
+                    self.send_heartbeats(priority, shared);
+                }
+                Action::HeldBack { peer } => {
+                    let key = self.key.clone();
+                    shared.report(Report::HeldBack { key, peer });
+                }
                 Action::Hold { hold, generation } => {
                     let wish = Wish {
                         hold,
@@ -379,6 +450,34 @@ impl Instance {
                 let now = clock::now();
                 faults::note(&mut self.faults, "send", None, now, || chain(&error));
             }
+        }
+    }
+
+    /// Tells the other directors over the second network, which may be whole where the first is not.
+    fn send_heartbeats(&mut self, priority: u8, shared: &Shared) {
+        let wall = self.wall();
+        let Some(path) = &self.wanted.heartbeat else {
+            return;
+        };
+        let heartbeat = Heartbeat {
+            kind: heartbeat::kind(self.key.family),
+            vrid: self.wanted.config.vrid,
+            priority,
+            interval: self.wanted.config.interval,
+        };
+        let hmac = self.wanted.rules.hmac.as_ref();
+        let last = &mut self.sequence;
+        let sequence = || {
+            *last = last.next(wall);
+            *last
+        };
+        let sent = self
+            .second
+            .send(path, heartbeat, hmac, sequence, &shared.ports);
+        if let Err(error) = sent {
+            self.send_errors += 1;
+            let now = clock::now();
+            faults::note(&mut self.faults, "heartbeat", None, now, || chain(&error));
         }
     }
 
@@ -490,6 +589,14 @@ impl Instance {
                 .is_some_and(|found| found.index != 0),
             source: router.link().primary,
             peers: router.peers().clone(),
+            heartbeat: self.wanted.heartbeat.as_ref().map(|path| PathView {
+                interface: path.interface.clone(),
+                peers: path.peers.clone(),
+                trouble: self.second.trouble.clone(),
+                heard: router.beats().values().map(|beat| beat.last).max(),
+            }),
+            beats: router.beats().clone(),
+            held_back: router.held_back(),
             counters: router.counters(),
             packet_errors: self
                 .errors
@@ -508,15 +615,4 @@ impl Instance {
 
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -15,6 +15,7 @@ use rustix::event::{Timespec, epoll};
 
 use super::agenda::Number;
 use crate::mailbox::Interface;
+use crate::packet::Kind;
 use crate::socket::{AdvertSocket, SocketError, Use};
 
 /// Ready sockets that one look takes; the others come with the next.
@@ -43,18 +44,25 @@ pub(super) struct PortId(u64);
 pub(super) struct Port {
     spec: Spec,
     pub(super) socket: AdvertSocket,
-    /// Router ids with their routers; an id may have several.
-    members: BTreeSet<(u8, Number)>,
+    /// Router ids and what is heard of them, with the routers; an id may have several.
+    members: BTreeSet<(u8, Kind, Number)>,
     /// Everything that arrived until then has been read.
     pub(super) read_until: Moment,
 }
 
 impl Port {
-    /// The `nth` router of an id.
-    pub(super) fn member(&self, vrid: u8, nth: usize) -> Option<Number> {
-        let members = self.members.range((vrid, Number(0))..);
-        let members = members.take_while(|(id, _)| *id == vrid);
-        members.map(|(_, router)| *router).nth(nth)
+    /// The `nth` router that has to judge a message of this id and kind: those that it is for, else all of the id, so that it is counted.
+    pub(super) fn member(&self, vrid: u8, kind: Kind, nth: usize) -> Option<(Kind, Number)> {
+        let of = |kind| {
+            let members = self.members.range((vrid, kind, Number(0))..);
+            members.take_while(move |(id, its, _)| *id == vrid && *its == kind)
+        };
+        if of(kind).next().is_some() {
+            return of(kind).nth(nth).map(|(_, kind, router)| (*kind, *router));
+        }
+        let members = self.members.range((vrid, Kind::Advert, Number(0))..);
+        let mut members = members.take_while(|(id, _, _)| *id == vrid);
+        members.nth(nth).map(|(_, kind, router)| (*kind, *router))
     }
 
     /// The number of its interface.
@@ -63,7 +71,8 @@ impl Port {
     }
 
     fn filter(&self) -> io::Result<()> {
-        self.socket.filter(self.members.iter().map(|(id, _)| *id))
+        self.socket
+            .filter(self.members.iter().map(|(id, _, _)| *id))
     }
 }
 
@@ -88,7 +97,7 @@ impl Ports {
     pub(super) fn attach(
         &mut self,
         spec: Spec,
-        vrid: u8,
+        (vrid, kind): (u8, Kind),
         router: Number,
     ) -> Result<PortId, SocketError> {
         let fail = |name: &str| {
@@ -96,10 +105,10 @@ impl Ports {
             move |source| SocketError::new("attach the packet filter", &name, source)
         };
         if let Some((id, port)) = self.ports.iter_mut().find(|(_, port)| port.spec == spec) {
-            port.members.insert((vrid, router));
+            port.members.insert((vrid, kind, router));
             let filtered = port.filter().map_err(fail(&spec.name));
             if let Err(error) = filtered {
-                port.members.remove(&(vrid, router));
+                port.members.remove(&(vrid, kind, router));
                 return Err(error);
             }
             return Ok(*id);
@@ -122,7 +131,7 @@ impl Ports {
             Port {
                 spec,
                 socket,
-                members: BTreeSet::from([(vrid, router)]),
+                members: BTreeSet::from([(vrid, kind, router)]),
                 read_until: Moment::ZERO,
             },
         );
@@ -134,7 +143,7 @@ impl Ports {
         let Some(port) = self.ports.get_mut(&id) else {
             return;
         };
-        port.members.retain(|(_, member)| *member != router);
+        port.members.retain(|(_, _, member)| *member != router);
         if port.members.is_empty() {
             self.ports.remove(&id);
         } else {

@@ -103,7 +103,8 @@ impl View {
             .values()
             .flat_map(|wanted| {
                 let held = wanted.held.iter().map(|held| &held.interface);
-                held.chain([&wanted.interface])
+                let second = wanted.heartbeat.iter().map(|path| &path.interface);
+                held.chain([&wanted.interface]).chain(second)
             })
             .collect();
         names

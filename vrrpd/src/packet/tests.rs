@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod heartbeat;
+
 const SOURCE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 fn rules() -> Rules {
@@ -536,6 +538,8 @@ fn no_input_panics() {
             let _ = read_by(bytes, rules);
             let _ = read_by(&datagram(cut, 255, GROUP), rules);
             let _ = decode(bytes, six, rules, Duration::ZERO);
+            let hmac = rules.hmac.as_ref();
+            let _ = Heartbeat::decode(bytes, six, &[six.source], hmac, Duration::ZERO);
             // Random bytes end at the version or the checksum: these go on with both right, and what is read then is what was sent.
             let mut sealed = cut.to_vec();
             if sealed.len() < 8 {

@@ -123,6 +123,11 @@ fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
         before.unready_penalty.to_string(),
         after.unready_penalty.to_string(),
     );
+    let second = |of: &Wanted| match &of.heartbeat {
+        Some(path) => format!("{} on {}", path.own, path.interface),
+        None => "none".to_owned(),
+    };
+    compare("heartbeat", second(before), second(after));
     if before.rules.password != after.rules.password {
         changes.push("password".to_owned());
     }

@@ -44,6 +44,11 @@ impl Router {
             return;
         }
         self.heard = true;
+        if self.held_back.is_some() {
+            // Adverts are back: whoever may preempt waits once more, as after a start.
+            self.tell_held_back(None);
+            self.down = Down::Heard(arrived);
+        }
         self.stop_lingering(advert.priority);
         if advert.priority >= self.priority() {
             self.lower = None;

@@ -40,6 +40,10 @@ pub struct Counters {
     pub overslept: u64,
     /// Times the interface refused the addresses.
     pub addresses_refused: u64,
+    /// Heartbeats of masters received over the second network.
+    pub heartbeats_received: u64,
+    /// Times heartbeats alone kept it from taking over.
+    pub held_back: u64,
 }
 
 /// Another sender of adverts.

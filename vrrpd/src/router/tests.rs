@@ -7,6 +7,7 @@ use conf::unit::Interval;
 use super::*;
 
 mod group;
+mod heartbeat;
 
 const OWN: IpAddr = v4(5);
 const LOWER_IP: IpAddr = v4(4);
@@ -45,6 +46,7 @@ fn config(preempt: Preempt) -> Config {
         },
         has_peers: true,
         grouped: false,
+        heartbeat: None,
     }
 }
 
@@ -90,7 +92,7 @@ fn short(actions: &[Action]) -> String {
             Action::Hold { hold: true, .. } => Some("add".to_owned()),
             Action::Hold { hold: false, .. } => Some("remove".to_owned()),
             Action::Announce { addresses } => Some(format!("announce {}", addresses.len())),
-            Action::Transition { .. } => None,
+            Action::Transition { .. } | Action::HeldBack { .. } => None,
         })
         .collect();
     words.join(", ")

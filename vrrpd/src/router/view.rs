@@ -9,7 +9,7 @@ use std::time::Duration;
 use conf::Moment;
 
 use super::timers::active_down_interval;
-use super::{Config, Counters, OWNER, Peer, Router, State};
+use super::{Beat, Config, Counters, OWNER, Peer, Router, State};
 use crate::event::{Link, Standing, StateName, Why, Yield};
 use crate::group::Member;
 
@@ -118,6 +118,16 @@ impl Router {
     /// Who else sends adverts.
     pub fn peers(&self) -> &BTreeMap<IpAddr, Peer> {
         &self.peers
+    }
+
+    /// Who else is master, by heartbeats over the second network.
+    pub fn beats(&self) -> &BTreeMap<IpAddr, Beat> {
+        &self.beats
+    }
+
+    /// The master whose heartbeats alone keep it from taking over.
+    pub fn held_back(&self) -> Option<IpAddr> {
+        self.held_back
     }
 
     /// The Active_Down_Interval at this moment.

@@ -210,6 +210,19 @@ fn details(name: &str, router: &Value, out: &mut String) {
         );
         tell("peer", &text);
     }
+    let second = &router["heartbeat"];
+    let held_back = second["held_back_by"].is_string();
+    for (address, master) in second["masters"].as_object().into_iter().flatten() {
+        let node = master["node"].as_str().unwrap_or(address);
+        let heard = master["heard_ms_ago"].as_u64().map(age).unwrap_or_default();
+        let alone = if held_back { ", no adverts" } else { "" };
+        let text = format!(
+            "of {node} on {}, priority {}, heard {heard} ago{alone}",
+            word(&second["interface"]),
+            master["priority"]
+        );
+        tell("heartbeat", &text);
+    }
     let errors = router["errors"].as_object().into_iter().flatten();
     for (kind, error) in errors {
         let last = error["ms_ago"].as_u64().map(age).unwrap_or_default();

@@ -3,6 +3,7 @@
 use conf::Moment;
 
 use crate::desk::Desk;
+use crate::driver::heartbeat::PathView;
 use crate::event::{StateName, Why, Yield};
 use crate::gate::Belief;
 use crate::mailbox::{RouterView, Snapshot};
@@ -144,6 +145,7 @@ fn router_warnings(view: &RouterView, now: Moment) -> Vec<String> {
     let mut warnings = Vec::new();
     let trouble = view.refusal.iter().chain(&view.socket_trouble);
     warnings.extend(trouble.cloned());
+    warnings.extend(heartbeat_warnings(view, now));
     if view.waits_for_group && now.since(view.since) > view.down_interval {
         warnings.push(format!(
             "no master is heard on {}: it is not taken over, because another VIP of its sync group cannot be",
@@ -186,6 +188,45 @@ fn router_warnings(view: &RouterView, now: Moment) -> Vec<String> {
             "{} adverts with another list of addresses: do all directors have the same file?",
             view.counters.address_mismatch
         ));
+    }
+    warnings
+}
+
+/// What the second network tells of the first, and whether it works itself.
+fn heartbeat_warnings(view: &RouterView, now: Moment) -> Vec<String> {
+    let Some(path) = &view.heartbeat else {
+        return Vec::new();
+    };
+    let mut warnings = Vec::from_iter(path.trouble.clone());
+    let PathView { interface, .. } = path;
+    if let Some(peer) = view.held_back {
+        warnings.push(format!(
+            "no adverts arrive on {}, but the master {peer} is heard on {interface}: not taking over; look for a firewall, IGMP snooping or a split network",
+            view.interface
+        ));
+    }
+    // Over both paths at once it is named by its adverts.
+    let adverts = view.peers.values().map(|peer| peer.heard).max();
+    let fresh = |heard| now.since(heard) < view.down_interval;
+    let settled = now.since(view.since) > view.down_interval * 2;
+    match view.state {
+        StateName::Master if settled && !adverts.is_some_and(fresh) => {
+            let others = view.beats.iter().filter(|(_, beat)| fresh(beat.last));
+            warnings.extend(others.map(|(address, beat)| {
+                format!(
+                    "two masters: heartbeats of {address}, priority {}, arrive on {interface}, but no adverts on {}",
+                    beat.priority, view.interface
+                )
+            }));
+        }
+        StateName::Backup
+            if settled && adverts.is_some_and(fresh) && !path.heard.is_some_and(fresh) =>
+        {
+            warnings.push(format!(
+                "the master's adverts arrive, but no heartbeats on {interface}: the second path does not work"
+            ));
+        }
+        StateName::Master | StateName::Backup | StateName::Fault | StateName::Initialize => {}
     }
     warnings
 }

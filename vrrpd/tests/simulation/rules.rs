@@ -1,7 +1,7 @@
 //! What must hold: at any time, and once a world had the time to settle.
 
 use conf::platform::Preempt;
-use vrrpd::event::StateName;
+use vrrpd::event::{StateName, YIELDING};
 
 use super::world::{Member, World};
 
@@ -37,6 +37,7 @@ impl World {
     /// Everybody who can is master or hears one that is good enough; masters have the VIP, have announced it, and do not hear each other.
     pub(crate) fn in_order(&self) {
         self.one_holder();
+        self.one_master_by_heartbeats();
         for node in 0..self.nodes.len() {
             let able = |lan: usize| self.nodes[node].members[lan].link;
             let all_able = (0..self.lans.len()).all(able);
@@ -79,23 +80,60 @@ impl World {
     fn has_a_better_one(&self, node: usize) {
         let own = self.nodes[node].members[0].router.priority();
         let mut heard = Vec::new();
+        let mut silent = false;
         for lan in 0..self.lans.len() {
+            let before = heard.len();
             for other in 0..self.nodes.len() {
                 if other != node && self.is_master(other, lan) && self.reaches(node, other, lan) {
                     heard.push(self.nodes[other].members[lan].router.priority());
                 }
             }
+            silent |= heard.len() == before;
+        }
+        if heard.is_empty() && self.setup.beats && self.heartbeats_of_a_master(node) {
+            return;
         }
         let Some(best) = heard.iter().max() else {
             self.fail(&format!("nobody holds the VIP for node {node}"));
         };
         let preempts = match self.setup.config.preempt {
-            Preempt::Never => *best <= vrrpd::event::YIELDING,
+            Preempt::Never => *best <= YIELDING,
             Preempt::After(_) => true,
         };
-        if preempts && *best < own {
+        // Heartbeats keep a group from taking over on a network where it does not hear whom it would replace.
+        let held = silent && self.setup.beats;
+        if preempts && !held && *best < own {
             self.fail(&format!("node {node} of {own} leaves it to one of {best}"));
         }
+    }
+}
+
+impl World {
+    /// Where all hear the heartbeats of all, a split network has one master: a second one only beside one that yields.
+    fn one_master_by_heartbeats(&self) {
+        if !self.setup.beats {
+            return;
+        }
+        for lan in 0..self.lans.len() {
+            let masters = (0..self.nodes.len()).filter(|node| self.is_master(*node, lan));
+            let masters: Vec<usize> = masters.collect();
+            let able = |node: &&usize| self.priority(**node, lan) > YIELDING;
+            if masters.len() > 1 && masters.iter().any(|node| able(&node)) {
+                self.fail(&format!("nodes {masters:?} are masters on lan {lan}"));
+            }
+        }
+    }
+
+    /// Somebody able is master on a network, wherever.
+    fn heartbeats_of_a_master(&self, node: usize) -> bool {
+        (0..self.lans.len()).any(|lan| {
+            let mut others = (0..self.nodes.len()).filter(|other| *other != node);
+            others.any(|other| self.is_master(other, lan) && self.priority(other, lan) > YIELDING)
+        })
+    }
+
+    fn priority(&self, node: usize, lan: usize) -> u8 {
+        self.nodes[node].members[lan].router.priority()
     }
 }
 

@@ -20,7 +20,7 @@ impl World {
     fn disturb(&mut self) {
         let node = self.random.usize(0..self.nodes.len());
         let lan = self.random.usize(0..self.lans.len());
-        let kind = self.random.u8(0..12);
+        let kind = self.random.u8(0..14);
         self.tell(|| format!("trouble {kind} at node {node} lan {lan}"));
         match kind {
             0 => self.lans[lan] = self.bad(),
@@ -52,6 +52,12 @@ impl World {
                 // A process that is killed and started again at once.
                 self.kill(node);
                 self.restart(node);
+            }
+            12 => self.second = self.bad(),
+            13 => {
+                for node in &mut self.nodes {
+                    node.side = self.random.u8(0..2);
+                }
             }
             _ => {}
         }
@@ -87,11 +93,15 @@ impl World {
         self.feed(node, lan, Input::Standing(Standing { priority, yields }));
     }
 
-    /// Networks that lose nothing, every process awake and running; parts, links and verdicts stay as they are. After the time that the
+    /// Networks that lose nothing, the second one whole, every process awake and running; parts, links and verdicts stay as they are. After the time that the
     /// protocol allows, everything must be in order and stay so.
     pub(crate) fn calm(&mut self) {
         self.tell(|| "calm".to_owned());
         self.lans.fill(GOOD);
+        self.second = GOOD;
+        for node in &mut self.nodes {
+            node.side = 0;
+        }
         // Whoever sleeps wakes up, and what is under way arrives.
         self.run(self.setup.down() * 5, |_| {});
         for node in 0..self.nodes.len() {

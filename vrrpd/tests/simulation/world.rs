@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) grouped: bool,
     pub(crate) config: Config,
     pub ipv6: bool,
+    /// There is a second network for heartbeats.
+    pub(crate) beats: bool,
 }
 
 impl Setup {
@@ -56,6 +58,7 @@ impl Setup {
             lans,
             grouped,
             ipv6: version == Version::V3 && random.bool(),
+            beats: random.u8(0..3) == 0,
             config: Config {
                 version,
                 vrid: 51,
@@ -72,6 +75,7 @@ impl Setup {
                 },
                 has_peers: true,
                 grouped,
+                heartbeat: None,
             },
         }
     }
@@ -98,12 +102,19 @@ impl Setup {
     }
 }
 
+/// What routers send.
+#[derive(Clone)]
+enum Message {
+    Advert(Advert),
+    Heartbeat { priority: u8, interval: u16 },
+}
+
 enum Happening {
     Packet {
         to: usize,
         lan: usize,
         from: IpAddr,
-        advert: Advert,
+        message: Message,
     },
     Kernel {
         node: usize,
@@ -143,13 +154,15 @@ pub(crate) struct Member {
     /// Announcements since it became master.
     pub(crate) announced: u64,
     wish: u64,
-    queue: Vec<(Moment, IpAddr, Advert)>,
+    queue: Vec<(Moment, IpAddr, Message)>,
 }
 
 /// A machine with its process.
 pub(crate) struct Node {
     pub(crate) members: Vec<Member>,
     pub(crate) alive: bool,
+    /// Which part of the second network it is in.
+    pub(crate) side: u8,
     group: Group<usize>,
     asleep_until: Moment,
     priority: u8,
@@ -162,6 +175,8 @@ pub(crate) struct World {
     pub(crate) random: fastrand::Rng,
     pub(crate) nodes: Vec<Node>,
     pub(crate) lans: Vec<Lan>,
+    /// The second network.
+    pub(crate) second: Lan,
     pub(crate) transitions: u64,
     seed: u64,
     tells: bool,
@@ -179,6 +194,7 @@ impl World {
             random,
             nodes: Vec::new(),
             lans: vec![GOOD; setup.lans],
+            second: GOOD,
             transitions: 0,
             seed,
             tells,
@@ -208,7 +224,7 @@ impl World {
                     )),
                 };
                 members.push(Member {
-                    router: world.router(at),
+                    router: world.router(at, lan),
                     address,
                     link: true,
                     side: 0,
@@ -222,6 +238,7 @@ impl World {
             world.nodes.push(Node {
                 members,
                 alive: true,
+                side: 0,
                 group: Group::default(),
                 asleep_until: now,
                 priority,
@@ -256,12 +273,14 @@ impl World {
         self.nodes[node].alive && self.nodes[node].asleep_until <= self.now
     }
 
-    fn router(&self, node: usize) -> Router {
+    fn router(&self, node: usize, lan: u8) -> Router {
         let standing = Standing {
             priority: self.setup.priorities[node],
             yields: None,
         };
-        Router::new(self.setup.config.clone(), standing, self.now)
+        let mut config = self.setup.config.clone();
+        config.heartbeat = self.setup.beats.then(|| second_address(node, lan));
+        Router::new(config, standing, self.now)
     }
 
     fn start(&mut self, node: usize) {
@@ -298,7 +317,7 @@ impl World {
     /// The next process on that node: it finds the addresses that the last one left.
     pub(crate) fn restart(&mut self, node: usize) {
         for lan in 0..self.setup.lans {
-            let router = self.router(node);
+            let router = self.router(node, u8::try_from(lan).unwrap());
             let member = &mut self.nodes[node].members[lan];
             member.router = router;
             member.queue.clear();
@@ -374,7 +393,15 @@ impl World {
             match action {
                 Action::Advertise { priority } => {
                     let advert = self.nodes[node].members[lan].router.advert(priority);
-                    self.send(node, lan, &advert);
+                    let interval = advert.interval;
+                    self.send(node, lan, &Message::Advert(advert));
+                    if self.setup.beats {
+                        let heartbeat = Message::Heartbeat { priority, interval };
+                        self.send(node, lan, &heartbeat);
+                    }
+                }
+                Action::HeldBack { peer } => {
+                    self.tell(|| format!("node {node} lan {lan} held back by {peer:?}"));
                 }
                 Action::Hold { hold, generation } => {
                     self.nodes[node].members[lan].wish = generation;
@@ -405,14 +432,24 @@ impl World {
         }
     }
 
-    fn send(&mut self, node: usize, lan: usize, advert: &Advert) {
+    fn send(&mut self, node: usize, lan: usize, message: &Message) {
         if self.nodes[node].asleep_until > self.now {
             self.fail("a sleeping process sends");
         }
-        let network = self.lans[lan];
-        let from = self.nodes[node].members[lan].address;
+        let is_heartbeat = matches!(message, Message::Heartbeat { .. });
+        let (network, from) = match is_heartbeat {
+            false => (self.lans[lan], self.nodes[node].members[lan].address),
+            true => (
+                self.second,
+                second_address(node, u8::try_from(lan).unwrap()),
+            ),
+        };
         for to in 0..self.nodes.len() {
-            if to == node || !self.reaches(node, to, lan) || self.random.f64() < network.loss {
+            let reaches = match is_heartbeat {
+                false => self.reaches(node, to, lan),
+                true => self.nodes[node].side == self.nodes[to].side,
+            };
+            if to == node || !reaches || self.random.f64() < network.loss {
                 continue;
             }
             let copies = 1 + u8::from(self.random.f64() < network.duplication);
@@ -423,7 +460,7 @@ impl World {
                     to,
                     lan,
                     from,
-                    advert: advert.clone(),
+                    message: message.clone(),
                 };
                 self.schedule(self.now + delay, happening);
             }
@@ -485,10 +522,11 @@ impl World {
                 to,
                 lan,
                 from,
-                advert,
+                message,
             } => {
                 let now = self.now;
-                self.nodes[to].members[lan].queue.push((now, from, advert));
+                let queue = &mut self.nodes[to].members[lan].queue;
+                queue.push((now, from, message));
                 if self.nodes[to].asleep_until <= now {
                     self.read(to, lan);
                 }
@@ -533,7 +571,7 @@ impl World {
         if !self.nodes[node].alive {
             return;
         }
-        for (arrived, source, advert) in queue.into_iter().take(PACKETS) {
+        for (arrived, source, message) in queue.into_iter().take(PACKETS) {
             let now = self.now;
             let router = &mut self.nodes[node].members[lan].router;
             // A packet that came after the deadline cannot refute it.
@@ -542,10 +580,18 @@ impl World {
                 self.act(node, lan);
                 self.settle(node);
             }
-            let input = Input::Advert {
-                source,
-                advert,
-                arrived,
+            let input = match message {
+                Message::Advert(advert) => Input::Advert {
+                    source,
+                    advert,
+                    arrived,
+                },
+                Message::Heartbeat { priority, interval } => Input::Heartbeat {
+                    source,
+                    priority,
+                    interval,
+                    arrived,
+                },
             };
             self.feed(node, lan, input);
         }
@@ -555,4 +601,9 @@ impl World {
         let state = self.nodes[node].members[lan].router.state();
         self.nodes[node].alive && matches!(state, State::Master { .. })
     }
+}
+
+/// A node's address on the second network; each of its routers is heard there by another one, as by another id.
+fn second_address(node: usize, lan: u8) -> IpAddr {
+    IpAddr::from([10, 1, lan, u8::try_from(node + 1).unwrap()])
 }
