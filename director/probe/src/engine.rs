@@ -190,7 +190,7 @@ impl Engine for Engines {
 }
 
 /// What a target said, fit for one line of a log: without control characters, and cut.
-fn shown(said: &[u8]) -> String {
+pub(crate) fn shown(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let mut line: String = text
         .trim()

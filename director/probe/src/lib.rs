@@ -13,6 +13,7 @@
 mod book;
 pub mod engine;
 mod prober;
+pub mod program;
 pub mod schedule;
 mod sys;
 mod target;

@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -17,23 +16,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::sync::oneshot;
 
+use crate::sys;
+
 use super::account::{self, Account};
-use super::trust;
+use super::{Job, RunAs, trust};
 
 /// The search path of programs that start others.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What is started.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) command: Vec<String>,
-    pub(super) user: String,
-    pub(super) address: SocketAddr,
-}
-
 /// A program on its way. When this is dropped, all that is left of its process group is killed.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(super) struct Launched {
     started: oneshot::Receiver<Result<OwnedFd, String>>,
     exited: oneshot::Receiver<io::Result<ExitStatus>>,
     group: Arc<Mutex<Group>>,
@@ -48,15 +41,15 @@ enum Group {
     Over,
 }
 
-impl Program {
+impl Launched {
     /// Begins to start a program.
-    pub(super) fn start(job: Job) -> Result<Program, String> {
+    pub(super) fn start(job: Job) -> Result<Launched, String> {
         let group = Arc::new(Mutex::new(Group::NotStarted));
         let (start_sender, started) = oneshot::channel();
         let (exit_sender, exited) = oneshot::channel();
         let of_thread = Arc::clone(&group);
         std::thread::Builder::new()
-            .name("check-program".to_owned())
+            .name("program".to_owned())
             .spawn(move || match give_up_rights().and_then(|()| start(&job)) {
                 Ok((child, output)) => {
                     let leader = enter(&of_thread, &child);
@@ -69,7 +62,7 @@ impl Program {
                 }
             })
             .map_err(|error| format!("no thread for a program: {error}"))?;
-        Ok(Program {
+        Ok(Launched {
             started,
             exited,
             group,
@@ -86,9 +79,17 @@ impl Program {
         let status = (&mut self.exited).await.map_err(|_| gone())?;
         status.map_err(|error| error.to_string())
     }
+
+    /// SIGTERM to its group, if that still runs.
+    pub(super) fn terminate(&self) {
+        let group = *self.group.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Group::Running(leader) = group {
+            signal(leader, Signal::TERM);
+        }
+    }
 }
 
-impl Drop for Program {
+impl Drop for Launched {
     fn drop(&mut self) {
         end(&self.group);
     }
@@ -127,10 +128,14 @@ fn end(group: &Mutex<Group>) {
 }
 
 fn kill(group: Pid) {
-    match kill_process_group(group, Signal::KILL) {
+    signal(group, Signal::KILL);
+}
+
+fn signal(group: Pid, signal: Signal) {
+    match kill_process_group(group, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(error) => {
-            tracing::warn!(group = group.as_raw_nonzero().get(), %error, "a program of a check cannot be killed (needs CAP_KILL)");
+            tracing::warn!(group = group.as_raw_nonzero().get(), %error, "a program cannot be ended (needs CAP_KILL)");
         }
     }
 }
@@ -138,6 +143,8 @@ fn kill(group: Pid) {
 fn give_up_rights() -> Result<(), String> {
     let failed = |error: rustix::io::Errno| format!("rights cannot be given up: {error}");
     rustix::thread::set_no_new_privs(true).map_err(failed)?;
+    // Where the whole daemon has real-time scheduling, a program that is busy would keep its own thread waiting.
+    sys::be_ordinary().map_err(|error| format!("scheduling cannot be given up: {error}"))?;
     rustix::thread::clear_ambient_capability_set().map_err(failed)
 }
 
@@ -147,31 +154,41 @@ fn start(job: &Job) -> Result<(Child, OwnedFd), String> {
         .split_first()
         .ok_or_else(|| "no program is named".to_owned())?;
     let file = trust::resolve(Path::new(program), rustix::process::geteuid().as_raw())?;
-    let passwd =
-        fs::read_to_string("/etc/passwd").map_err(|error| format!("/etc/passwd: {error}"))?;
-    let account = account::find(&passwd, &job.user)?;
-    spawn(&file, program, arguments, account, job).map_err(|error| {
-        if error.kind() == io::ErrorKind::PermissionDenied {
-            return format!(
-                "{program} cannot be started as user `{}`: {error} (the user must be allowed to execute it, and the daemon needs CAP_SETUID and CAP_SETGID)",
-                job.user
-            );
-        }
-        format!("{program} cannot be started: {error}")
+    let account = account(&job.user)?;
+    spawn(&file, program, arguments, account, job).map_err(|error| match &job.user {
+        RunAs::User(user) if error.kind() == io::ErrorKind::PermissionDenied => format!(
+            "{program} cannot be started as user `{user}`: {error} (the user must be allowed to execute it, and the daemon needs CAP_SETUID and CAP_SETGID)"
+        ),
+        RunAs::User(_) | RunAs::Own => format!("{program} cannot be started: {error}"),
     })
+}
+
+/// The account to change to; `None`: the daemon's own, which needs no change.
+fn account(user: &RunAs) -> Result<Option<Account>, String> {
+    match user {
+        RunAs::User(user) => {
+            let passwd = fs::read_to_string("/etc/passwd")
+                .map_err(|error| format!("/etc/passwd: {error}"))?;
+            account::find(&passwd, user).map(Some)
+        }
+        RunAs::Own if rustix::process::geteuid().is_root() => {
+            Err("the daemon is root, and no program runs as root".to_owned())
+        }
+        RunAs::Own => Ok(None),
+    }
 }
 
 fn spawn(
     file: &Path,
     name: &str,
     arguments: &[String],
-    account: Account,
+    account: Option<Account>,
     job: &Job,
 ) -> io::Result<(Child, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     #[expect(
         clippy::disallowed_methods,
-        reason = "exec checks are programs; they are off unless the platform file allows them"
+        reason = "exec checks and hooks are programs; they are off unless the platform file allows them"
     )]
     let mut command = Command::new(file);
     command
@@ -181,14 +198,14 @@ fn spawn(
         .env_clear()
         .env("PATH", PATH)
         .env("LC_ALL", "C")
-        .env("WEIR_CHECK_ADDRESS", job.address.ip().to_string())
-        .env("WEIR_CHECK_PORT", job.address.port().to_string())
+        .envs(job.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer)
-        .process_group(0)
-        .gid(account.gid)
-        .uid(account.uid);
+        .process_group(0);
+    if let Some(account) = account {
+        command.gid(account.gid).uid(account.uid);
+    }
     let child = command.spawn()?;
     Ok((child, reader.into()))
 }
