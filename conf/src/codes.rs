@@ -77,6 +77,8 @@ codes! {
     TRACK_EFFECT = "E0241": "What is tracked moves the priority by its weight, or, with `fault = true`, makes the node leave the VIP to any other node that can have it.";
     TRACK_VALUE = "E0242": "What is named here cannot be on any machine, so that the tracked thing would be missing for good.";
     FIFO_PATH = "E0243": "A daemon has no folder of its own to start from, so the pipe is named by its whole path.";
+    HOOKS_OFF = "E0244": "A hook program runs on each change of state of a virtual router or a sync group, so programs must be allowed explicitly. They run as `[vrrpd] hook_user`. Who only wants to know of changes reads `[vrrpd] fifo` or the events of the control socket.";
+    HOOK_ROOT = "E0245": "A hook program must not be able to do more than it needs: it never runs as root.";
     UNKNOWN_VIP = "E0301": "No VIP has this name. VIPs are declared as `[vip.NAME]`.";
     UNKNOWN_SCHEDULER = "E0302": "The kernel has no such scheduler. The names are those of `ipvsadm -s`.";
     SCHEDULER_FLAG = "E0303": "Only the hashing schedulers `sh` and `mh` have flags.";

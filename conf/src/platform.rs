@@ -35,8 +35,8 @@ pub use settings::{
     Monitoring, Peers, Readiness, ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
 };
 pub use vip::{
-    Checksum, Effect, Heartbeat, Hmac, HmacMode, LinkDelay, Local, Preempt, Subject, SyncGroup,
-    Track, Unicast, Vip, VrrpSettings,
+    Checksum, Effect, Heartbeat, Hmac, HmacMode, Hooks, LinkDelay, Local, Occasion, Preempt,
+    Subject, SyncGroup, Track, Unicast, Vip, VrrpSettings,
 };
 
 /// Where something stands in the files: for messages, `plan` and `why`. Not part of any comparison or hash: moving a line changes nothing.

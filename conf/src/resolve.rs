@@ -6,6 +6,7 @@
 mod access;
 mod check;
 mod failover;
+mod hook;
 mod layer4;
 mod layer7;
 mod moved;

@@ -11,6 +11,7 @@ mod failover;
 mod forwarding;
 mod group;
 mod heartbeat;
+mod hook;
 mod layer4;
 mod layer7;
 mod moved;
@@ -42,6 +43,7 @@ pub(crate) fn judge<'a>(platform: &Platform, resolver: &mut Resolver<'a>) {
         resolver,
     };
     judge.failover();
+    judge.hooks();
     judge.layer4();
     judge.sync();
     judge.peers();

@@ -179,6 +179,8 @@ pub struct VrrpdSettings {
     pub fifo: Option<PathBuf>,
     /// Whether hook programs may run.
     pub allow_hooks: bool,
+    /// The user that they run as, unless the daemon cannot change it. Default `nobody`.
+    pub hook_user: String,
     /// Metrics and status page.
     pub monitoring: Monitoring,
 }

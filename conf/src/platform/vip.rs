@@ -1,5 +1,6 @@
 //! CORE: virtual IP addresses and the virtual routers that hold them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -24,6 +25,8 @@ pub struct Vip {
     pub directors: Vec<String>,
     /// How they are moved.
     pub vrrp: VrrpSettings,
+    /// Programs that run on changes of state.
+    pub hooks: Option<Hooks>,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,
@@ -63,9 +66,52 @@ pub struct SyncGroup {
     pub name: String,
     /// The names of its VIPs, which have the same directors.
     pub vips: Vec<String>,
+    /// Programs that run on changes of state of the whole group.
+    pub hooks: Option<Hooks>,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,
+}
+
+/// Programs that run on changes of state (keepalived's `notify` and its kin).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hooks {
+    /// The program of each occasion, with its arguments.
+    pub programs: BTreeMap<Occasion, Vec<String>>,
+    /// How long a run may take. Default 10 s.
+    pub timeout: Interval,
+}
+
+/// When a hook program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Occasion {
+    /// It has become master.
+    Master,
+    /// It has become backup.
+    Backup,
+    /// Its interface cannot be used.
+    Fault,
+    /// It has ended.
+    Stop,
+    /// Any of the changes above; after the program for that state.
+    Any,
+    /// As master it heard a master of lower priority.
+    LowerMaster,
+}
+
+impl Occasion {
+    /// The key of the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Occasion::Master => "master",
+            Occasion::Backup => "backup",
+            Occasion::Fault => "fault",
+            Occasion::Stop => "stop",
+            Occasion::Any => "any",
+            Occasion::LowerMaster => "lower_master",
+        }
+    }
 }
 
 /// The VRRP side of a VIP (RFC 9568, RFC 3768).

@@ -23,6 +23,32 @@ table! {
         optional {
             /// Addresses that move along without being advertised, such as the return gateway of NAT services.
             unadvertised: Vec<At<Moved>>,
+            /// Programs that run when the state of a virtual router of the VIP changes. Needs `[vrrpd] allow_hooks`.
+            hooks: Hooks,
+        }
+    }
+}
+
+table! {
+    /// Programs with their arguments, one for each change of state; appended: `INSTANCE` or `GROUP`, its name, the state, the priority.
+    Hooks {
+        required {}
+        optional {
+            /// It has become master.
+            master: Vec<At<String>>,
+            /// It has become backup.
+            backup: Vec<At<String>>,
+            /// Its interface cannot be used.
+            fault: Vec<At<String>>,
+            /// It has ended: `vrrpd` stops, or the file no longer names it.
+            stop: Vec<At<String>>,
+            /// Any of these changes; it runs after the program for that state.
+            any: Vec<At<String>>,
+            /// As master it heard a master of lower priority (told at most once a second), which may have claimed what the network
+            /// has only once, such as an elastic address of a cloud.
+            lower_master: Vec<At<String>>,
+            /// How long each run may take. Default 10s.
+            timeout: Interval,
         }
     }
 }
@@ -98,7 +124,10 @@ table! {
             /// The VIPs, all with the same directors. On each director the lowest of their priorities counts for all.
             vips: Vec<At<String>>,
         }
-        optional {}
+        optional {
+            /// Programs that run when the group as a whole has gone over to another state. Needs `[vrrpd] allow_hooks`.
+            hooks: Hooks,
+        }
     }
 }
 

@@ -250,6 +250,9 @@ table! {
             fifo: String,
             /// Whether hook programs may run. Default false.
             allow_hooks: bool,
+            /// The user that hook programs run as, by name or number; never root. A `vrrpd` that cannot change the user runs them as its
+            /// own. Default nobody.
+            hook_user: String,
             /// Metrics and status page.
             monitoring: Monitoring,
         }

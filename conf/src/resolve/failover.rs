@@ -69,6 +69,7 @@ impl<'a> Resolver<'a> {
             raw,
             raw.unadvertised.as_ref(),
         );
+        let hooks = self.hooks(&key, raw.hooks.as_ref());
         let network = raw.network.as_ref()?.value.clone();
         Some(Vip {
             name: name.to_owned(),
@@ -77,12 +78,15 @@ impl<'a> Resolver<'a> {
             network,
             directors: values(raw.directors.as_ref()),
             vrrp: vrrp?,
+            hooks,
             place: self.place(element.name),
         })
     }
 
     pub(super) fn sync_groups(&mut self) -> BTreeMap<String, SyncGroup> {
         self.elements(self.raw.sync_group.as_ref(), |resolver, name, element| {
+            let hooks = format!("sync_group.{name}");
+            let hooks = resolver.hooks(&hooks, element.raw.hooks.as_ref());
             let key = format!("sync_group.{name}.vips");
             let vips = element.raw.vips.as_ref();
             resolver.list(vips, Tiers::FAILOVER, &key, String::clone);
@@ -93,6 +97,7 @@ impl<'a> Resolver<'a> {
             Some(SyncGroup {
                 name: name.to_owned(),
                 vips: values(vips),
+                hooks,
                 place: resolver.place(element.name),
             })
         })

@@ -26,7 +26,7 @@ const DEFAULT_KEEPALIVE_TIMEOUT: Interval = Interval::from_secs(75);
 const DEFAULT_BODY_TIMEOUT: Interval = Interval::from_secs(60);
 const DEFAULT_RECONCILE: Interval = Interval::from_secs(5);
 /// Owns nothing, on every distribution.
-const DEFAULT_EXEC_USER: &str = "nobody";
+const DEFAULT_USER: &str = "nobody";
 const DEFAULT_MARK_BASE: u32 = 0x10000;
 const DEFAULT_REALTIME: u8 = 50;
 /// What the stack is made for: "sites that carry a million concurrent connections".
@@ -193,7 +193,7 @@ impl Resolver<'_> {
         let director = self.raw.director.as_deref();
         director
             .and_then(|director| director.exec_user.as_deref().cloned())
-            .unwrap_or_else(|| DEFAULT_EXEC_USER.to_owned())
+            .unwrap_or_else(|| DEFAULT_USER.to_owned())
     }
 
     fn sysctl(&mut self, raw: Option<&At<raw::Sysctl>>) -> SysctlChoice {
@@ -239,11 +239,30 @@ impl Resolver<'_> {
                 "the path of the pipe begins with `/`",
             );
         }
+        if let Some(user) = vrrpd
+            .hook_user
+            .as_ref()
+            .filter(|user| matches!(user.as_str(), "root" | "0" | ""))
+        {
+            self.report(
+                codes::HOOK_ROOT,
+                Tiers::FAILOVER,
+                user.span,
+                "vrrpd.hook_user",
+                format!("hook programs must not run as `{}`", user.value),
+            )
+            .help("name a user without rights, made for this; the default is `nobody`");
+        }
         VrrpdSettings {
             fifo: vrrpd.fifo.as_ref().map(|fifo| PathBuf::from(&fifo.value)),
             realtime_priority: given(&vrrpd.realtime_priority)
                 .map_or(DEFAULT_REALTIME, |priority| priority.narrow()),
             allow_hooks: given(&vrrpd.allow_hooks).unwrap_or(false),
+            hook_user: vrrpd
+                .hook_user
+                .as_deref()
+                .cloned()
+                .unwrap_or_else(|| DEFAULT_USER.to_owned()),
             monitoring: monitoring(vrrpd.monitoring.as_ref()),
         }
     }

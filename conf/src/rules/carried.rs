@@ -19,17 +19,6 @@ const SETTINGS: &[(&str, Tiers, Find)] = &[
             .map(|(_, secret)| secret.name)
             .collect()
     }),
-    ("vrrpd.allow_hooks", Tiers::FAILOVER, |judge| {
-        let vrrpd = judge
-            .raw
-            .vrrpd
-            .iter()
-            .filter_map(|vrrpd| vrrpd.allow_hooks.as_ref());
-        vrrpd
-            .filter(|hooks| hooks.value)
-            .map(|hooks| hooks.span)
-            .collect()
-    }),
 ];
 
 impl Judge<'_, '_> {
