@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use conf::platform::{Check, CheckKind, Preempt, Subject, Track};
 use conf::{Moment, Platform};
+use daemon::Events;
 use daemon::intent::{Intent, Want};
 use daemon::verdict::Verdicts;
 use probe::{Prober, Status, Target, TargetKey};
 use tokio::sync::watch;
 
 use crate::event::{Standing, StateName, Why, Yield};
-use crate::fifo::Fifo;
 use crate::gate::{Belief, Gate};
 use crate::handover::Handovers;
+use crate::herald::Herald;
 use crate::mailbox::Mailbox;
 use crate::plan::{Key, Share, Wanted, restarts, share};
 use crate::secrets::Secrets;
@@ -35,8 +36,8 @@ pub(crate) struct Desk {
     /// Drained virtual routers with the reason.
     drained: BTreeMap<Key, String>,
     handovers: Handovers,
-    /// Written to without waiting.
-    pub(crate) fifo: Fifo,
+    /// Nobody whom it tells is waited for.
+    pub(crate) herald: Herald,
     /// What operators want; `None` until the stored intents are known.
     intents: Option<Vec<Intent>>,
     held: bool,
@@ -48,14 +49,20 @@ pub(crate) struct Desk {
     routers: watch::Sender<BTreeMap<Key, Wanted>>,
 }
 
+/// Whom the desk tells what.
+pub(crate) struct Outlets {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) routers: watch::Sender<BTreeMap<Key, Wanted>>,
+    pub(crate) events: Events,
+}
+
 impl Desk {
     pub(crate) fn new(
         platform: Arc<Platform>,
         node: String,
         secrets: &Secrets,
         prober: Prober,
-        mailbox: Arc<Mailbox>,
-        routers: watch::Sender<BTreeMap<Key, Wanted>>,
+        outlets: Outlets,
         now: Moment,
     ) -> Desk {
         let mut desk = Desk {
@@ -66,15 +73,15 @@ impl Desk {
             prober,
             drained: BTreeMap::new(),
             handovers: Handovers::default(),
-            fifo: Fifo::default(),
+            herald: Herald::new(outlets.events),
             intents: None,
             held: false,
             judged: BTreeMap::new(),
             started: BTreeSet::new(),
             found: None,
             director: None,
-            mailbox,
-            routers,
+            mailbox: outlets.mailbox,
+            routers: outlets.routers,
             node: node.clone(),
             platform: platform.clone(),
         };
@@ -91,7 +98,7 @@ impl Desk {
         now: Moment,
     ) {
         let before = std::mem::replace(&mut self.share, share(&platform, &node, secrets));
-        self.fifo.set_path(platform.vrrpd.fifo.as_deref());
+        self.herald.set_share(&self.share);
         self.platform = platform;
         self.node = node;
         let routers = &self.share.routers;
@@ -173,7 +180,7 @@ impl Desk {
 
     /// A virtual router has gone over to another state.
     pub(crate) fn handle_state(&mut self, key: &Key, state: StateName, priority: u8) {
-        self.fifo.handle_state(key, state, priority);
+        self.herald.handle_state(key, state, priority);
         self.handovers.handle_state(key, state);
     }
 

@@ -168,6 +168,15 @@ pub enum Action {
         /// Why.
         why: Why,
     },
+    /// The kernel has answered for the addresses of a master for the first time: they are there, or refused. Whoever waits for it may go on.
+    Settled,
+    /// As master it has heard a master of lower priority (or of an equal one that gives way); at most once a second.
+    LowerMaster {
+        /// The other master.
+        peer: IpAddr,
+        /// Its priority.
+        priority: u8,
+    },
 }
 
 /// The states by name.

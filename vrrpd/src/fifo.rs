@@ -3,7 +3,6 @@
 //! Nothing waits: without a reader nothing is written, and a line that does not fit is lost and counted. A new reader first gets the states
 //! as they are.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -14,8 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::geteuid;
 use serde::Serialize;
 
-use crate::event::StateName;
-use crate::plan::Key;
+use crate::notice::Notice;
 
 /// The pipe.
 #[derive(Debug, Default, Serialize)]
@@ -23,9 +21,6 @@ pub(crate) struct Fifo {
     path: Option<PathBuf>,
     #[serde(skip)]
     pipe: Option<File>,
-    /// What every virtual router that takes part was last said to be.
-    #[serde(skip)]
-    states: BTreeMap<Key, (StateName, u8)>,
     lines: u64,
     lost: u64,
     trouble: Option<String>,
@@ -51,20 +46,15 @@ impl Fifo {
         self.trouble.as_deref()
     }
 
-    /// A virtual router has gone over to another state.
-    pub(crate) fn handle_state(&mut self, key: &Key, state: StateName, priority: u8) {
-        if state == StateName::Initialize {
-            self.states.remove(key);
-        } else {
-            self.states.insert(key.clone(), (state, priority));
-        }
+    /// Something was said.
+    pub(crate) fn write(&mut self, notice: &Notice) {
         if self.pipe.is_some() {
-            self.write(&line(key, state, priority));
+            self.write_line(&format!("{notice}\n"));
         }
     }
 
-    /// Looks whether a reader has come or gone.
-    pub(crate) fn tend(&mut self) {
+    /// Looks whether a reader has come or gone. `current`: how all are that take part, for a new one.
+    pub(crate) fn tend(&mut self, current: impl FnOnce() -> Vec<Notice>) {
         let Some(path) = &self.path else { return };
         if self.pipe.as_ref().is_some_and(|pipe| !is_read(pipe)) {
             self.pipe = None;
@@ -77,8 +67,8 @@ impl Fifo {
                 self.trouble = None;
                 self.pipe = pipe;
                 if self.pipe.is_some() {
-                    for (key, (state, priority)) in self.states.clone() {
-                        self.write(&line(&key, state, priority));
+                    for notice in current() {
+                        self.write(&notice);
                     }
                 }
             }
@@ -96,7 +86,7 @@ impl Fifo {
     }
 
     /// A line is shorter than PIPE_BUF, so it goes as a whole or not at all (pipe(7)).
-    fn write(&mut self, line: &str) {
+    fn write_line(&mut self, line: &str) {
         let written = self
             .pipe
             .as_mut()
@@ -112,16 +102,6 @@ impl Fifo {
             }
         }
     }
-}
-
-fn line(key: &Key, state: StateName, priority: u8) -> String {
-    let word = match state {
-        StateName::Initialize => "STOP",
-        StateName::Fault => "FAULT",
-        StateName::Backup => "BACKUP",
-        StateName::Master => "MASTER",
-    };
-    format!("INSTANCE \"{key}\" {word} {priority}\n")
 }
 
 /// Whether somebody has the other end open.
@@ -163,12 +143,13 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::plan::Family;
+    use crate::notice::{About, Word};
 
-    fn key(family: Family) -> Key {
-        Key {
-            vip: "web".to_owned(),
-            family,
+    fn notice(word: Word) -> Notice {
+        Notice {
+            about: About::Group("way".to_owned()),
+            word,
+            priority: 250,
         }
     }
 
@@ -188,30 +169,27 @@ mod tests {
     fn a_reader_gets_the_states_and_then_the_changes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fifo");
-        let (web, six) = (key(Family::Ipv4), key(Family::Ipv6));
         let mut fifo = Fifo::default();
         fifo.set_path(Some(&path));
-        fifo.tend();
+        fifo.tend(Vec::new);
         let found = path.symlink_metadata().unwrap();
         assert_eq!(found.permissions().mode() & 0o777, 0o600);
-        fifo.handle_state(&web, StateName::Backup, 250);
-        fifo.handle_state(&web, StateName::Master, 250);
+        fifo.write(&notice(Word::Backup));
         let mut first = reader(&path);
-        fifo.tend();
-        fifo.handle_state(&six, StateName::Fault, 240);
-        fifo.handle_state(&six, StateName::Initialize, 240);
-        fifo.handle_state(&web, StateName::Backup, 1);
-        let expected = "INSTANCE \"web\" MASTER 250\nINSTANCE \"web/ipv6\" FAULT 240\nINSTANCE \"web/ipv6\" STOP 240\nINSTANCE \"web\" BACKUP 1\n";
+        fifo.tend(|| vec![notice(Word::Master)]);
+        fifo.write(&notice(Word::Fault));
+        fifo.tend(|| panic!("it is no new reader"));
+        let expected = "GROUP \"way\" MASTER 250\nGROUP \"way\" FAULT 250\n";
         assert_eq!(text(&mut first), expected);
         drop(first);
-        fifo.tend();
+        fifo.tend(Vec::new);
         let mut second = reader(&path);
-        fifo.tend();
-        assert_eq!(text(&mut second), "INSTANCE \"web\" BACKUP 1\n");
+        fifo.tend(|| vec![notice(Word::Backup)]);
+        assert_eq!(text(&mut second), "GROUP \"way\" BACKUP 250\n");
         assert_eq!(fifo.lost(), 0);
         // One that does not read loses lines, and stops nothing.
         for _ in 0..10_000 {
-            fifo.handle_state(&web, StateName::Master, 250);
+            fifo.write(&notice(Word::Master));
         }
         assert!(fifo.lost() > 0);
     }
@@ -223,8 +201,8 @@ mod tests {
         std::fs::write(&path, "mine").unwrap();
         let mut fifo = Fifo::default();
         fifo.set_path(Some(&path));
-        fifo.handle_state(&key(Family::Ipv4), StateName::Master, 250);
-        fifo.tend();
+        fifo.write(&notice(Word::Master));
+        fifo.tend(Vec::new);
         assert!(fifo.trouble.is_some());
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
     }

@@ -148,6 +148,17 @@ pub(crate) enum Report {
         key: Key,
         peer: Option<IpAddr>,
     },
+    /// The kernel has answered for the addresses of a new master.
+    Settled {
+        key: Key,
+    },
+    /// A master has heard one of lower priority; `own` is its own.
+    LowerMaster {
+        key: Key,
+        peer: IpAddr,
+        priority: u8,
+        own: u8,
+    },
     /// The socket of a virtual router does not work, or works again (`None`).
     Socket {
         key: Key,

@@ -1,5 +1,7 @@
 //! SHELL: the metrics of the virtual routers, read from the protocol thread when somebody asks.
 
+mod hooks;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ impl fmt::Debug for Routers {
 impl Collector for Routers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         tracks(&lock(&self.1), &mut encoder)?;
+        hooks::encode(&lock(&self.1), &mut encoder)?;
         let Some(snapshot) = self.0.snapshot_to_keep() else {
             return Ok(());
         };
@@ -202,7 +205,7 @@ fn tracks(desk: &Desk, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::f
             ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
         }
     }
-    let lost = ConstCounter::new(desk.fifo.lost());
+    let lost = ConstCounter::new(desk.herald.fifo.lost());
     lost.encode(encoder.encode_descriptor(
         "vrrp_fifo_lost",
         "Lines that the reader of the pipe did not get",
@@ -326,9 +329,13 @@ mod tests {
             "vrrp_loop_lag_seconds",
             "vrrp_loop_wakes_total",
             "vrrp_loop_packets_total",
+            "vrrpd_hook_running",
+            "vrrpd_hook_last_success",
+            "vrrpd_hook_last_duration_seconds",
         ];
         for name in counters
             .into_iter()
+            .chain(hooks::COUNTERS.map(|(name, _, _)| format!("`{name}_total`")))
             .chain(others.map(|name| format!("`{name}`")))
         {
             assert!(readme.contains(&name), "{name} is not in the README");

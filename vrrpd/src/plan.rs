@@ -1,10 +1,12 @@
 //! CORE: from the platform and this node's name to the virtual routers to run and the addresses they hold, and what a change would do.
 
 mod difference;
+mod hook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use conf::Platform;
@@ -13,6 +15,8 @@ use conf::platform::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::hook::queue::Programs;
+use crate::notice::About;
 use crate::packet::{self, Hmac, Mode, PASSWORD, Rules, TTL, Version, Way};
 use crate::router::Config;
 use crate::router::announce::Pace;
@@ -181,12 +185,30 @@ pub struct Share {
     pub warnings: Vec<String>,
     /// The real-time priority of the protocol thread; what is in force was set at the start.
     pub realtime_priority: u8,
+    /// The named pipe for changes of state.
+    pub fifo: Option<PathBuf>,
+    /// The hook programs of virtual routers and sync groups; `None`: programs are not allowed.
+    pub hooks: Option<BTreeMap<About, Programs>>,
+}
+
+impl Share {
+    /// The sync groups with their members.
+    pub fn groups(&self) -> BTreeMap<String, BTreeSet<Key>> {
+        let mut groups: BTreeMap<String, BTreeSet<Key>> = BTreeMap::new();
+        for (key, wanted) in &self.routers {
+            if let Some(group) = &wanted.group {
+                groups.entry(group.clone()).or_default().insert(key.clone());
+            }
+        }
+        groups
+    }
 }
 
 /// This node's share of the platform, with the contents of its secrets.
 pub fn share(platform: &Platform, node: &str, secrets: &Secrets) -> Share {
     let mut share = Share {
         realtime_priority: platform.vrrpd.realtime_priority,
+        fifo: platform.vrrpd.fifo.clone(),
         ..Share::default()
     };
     for (name, vip) in platform.vips_of_director(node) {
@@ -201,6 +223,7 @@ pub fn share(platform: &Platform, node: &str, secrets: &Secrets) -> Share {
             }
         }
     }
+    share.hooks = hook::hooks(platform, &share);
     share
 }
 

@@ -37,6 +37,8 @@ pub const EARLIEST: Duration = Duration::from_millis(2);
 /// How long a node leaves the VIP to others after its own interface refused the addresses.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
+/// How often a lower master is told of.
+const LOWER_EVERY: Duration = Duration::from_secs(1);
 /// Tenths of an interval for which an owner waits for another one to give way: two adverts and 1.2 intervals, as keepalived.
 const OWNER_PATIENCE_TENTHS: u32 = 32;
 
@@ -167,6 +169,10 @@ pub struct Router {
     advertise_at: Moment,
     advertised: Moment,
     replied: Moment,
+    /// When a lower master was told of last.
+    lower_told: Option<Moment>,
+    /// A master whose addresses the kernel has not answered for yet.
+    unsettled: bool,
     generation: u64,
     announcer: Announcer,
     counters: Counters,
@@ -205,6 +211,8 @@ impl Router {
             advertise_at: Moment::NEVER,
             advertised: now,
             replied: Moment::ZERO,
+            lower_told: None,
+            unsettled: false,
             // From the time: an answer to an earlier router of the same name (a reload ended it) is never taken for one to this.
             generation: now.as_nanos(),
             announcer: Announcer::default(),
@@ -428,6 +436,7 @@ impl Router {
             self.state = State::Master {
                 addresses: Addresses::Up,
             };
+            self.settle();
             self.announcer.begin(self.config.pace, now);
             self.announce(now);
         }
@@ -441,8 +450,16 @@ impl Router {
         self.counters.addresses_refused += 1;
         self.refused_until = Some(now + REFUSED_FOR);
         self.refusal = Some(reason);
-        if let State::Master { .. } = self.state {
-            self.handle_yield(before, now);
+        if let State::Master { .. } = self.state
+            && !self.handle_yield(before, now)
+        {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.unsettled) {
+            self.actions.push_back(Action::Settled);
         }
     }
 
@@ -545,6 +562,7 @@ impl Router {
             now,
         );
         self.counters.became_master += 1;
+        self.unsettled = true;
         self.lower = None;
         self.wants = false;
         self.tell_held_back(None);

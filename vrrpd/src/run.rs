@@ -21,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::control::VrrpControl;
-use crate::desk::Desk;
+use crate::desk::{Desk, Outlets};
 use crate::driver::Driver;
 use crate::mailbox::{Desired, Mailbox, Outbox, Report};
 use crate::metrics::Routers;
@@ -81,8 +81,11 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         context.loaded.node.clone(),
         &secrets,
         prober,
-        mailbox.clone(),
-        routers_sender,
+        Outlets {
+            mailbox: mailbox.clone(),
+            routers: routers_sender,
+            events: context.events.clone(),
+        },
         clock::now(),
     )));
 
@@ -136,7 +139,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         .register_collector(Box::new(Routers(mailbox.clone(), desk.clone())));
 
     let control = Arc::new(VrrpControl {
-        desk,
+        desk: desk.clone(),
         mailbox: mailbox.clone(),
         kernel,
         changed,
@@ -163,6 +166,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
             (Some(served), result)
         }
     };
+    lock(&desk).herald.hooks.hold_back();
     // Priority 0 goes out at once; the wishes that it leaves behind are carried out before the process ends.
     mailbox.post(|inbox| inbox.stop = true);
     let _ = tokio::task::spawn_blocking(move || protocol.join()).await;
@@ -172,6 +176,9 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         );
     }
     let _ = tokio::time::timeout(LAST_REPORTS, log).await;
+    // Programs that are told of the end find the addresses gone.
+    let hooks = lock(&desk).herald.hooks.finish();
+    hooks.await;
     drop(served);
     result
 }
@@ -253,7 +260,7 @@ async fn tend(desk: SharedDesk) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        lock(&desk).fifo.tend();
+        lock(&desk).herald.tend();
     }
 }
 
@@ -304,6 +311,19 @@ async fn log(
                     Some(_) => events.alert("vrrp.held_back", fields(true)),
                     None => events.emit("vrrp.held_back", fields(false)),
                 }
+            }
+            Report::Settled { key } => lock(&desk).herald.handle_settled(&key),
+            Report::LowerMaster {
+                key,
+                peer,
+                priority,
+                own,
+            } => {
+                lock(&desk).herald.handle_lower_master(&key, own);
+                let fields = json!({
+                    "vip": key.vip, "family": key.family, "source": peer, "priority": priority, "own_priority": own,
+                });
+                events.alert("vrrp.lower_master", fields);
             }
             Report::Socket {
                 key,

@@ -16,6 +16,7 @@ use crate::desk::Desk;
 use crate::event::StateName;
 use crate::mailbox::{RouterView, Snapshot};
 use crate::netlink::Kernel;
+use crate::notice::{About, Word};
 use crate::packet::{Rules, Way};
 use crate::plan::{Key, Wanted};
 use crate::standing::name_of;
@@ -39,9 +40,26 @@ pub(crate) fn data(desk: &Desk, snapshot: Option<&Snapshot>, kernel: &Kernel) ->
         "memory_locked": snapshot.map(|snapshot| snapshot.rights.memory.clone().unwrap_or(false)),
         "loop_lag_us": snapshot.map(|snapshot| snapshot.lag.as_micros()),
         "addresses_restored": kernel.restored,
-        "fifo": desk.fifo,
+        "fifo": desk.herald.fifo,
+        "sync_groups": sync_groups(desk),
         "virtual_routers": routers,
     })
+}
+
+/// The sync groups, as they were said to be last.
+fn sync_groups(desk: &Desk) -> Value {
+    let groups = desk.share().groups().into_iter().map(|(name, members)| {
+        let said = desk.herald.of_group(&name);
+        let members: Vec<String> = members.iter().map(ToString::to_string).collect();
+        let value = json!({
+            "members": members,
+            "state": said.map_or(Word::Stop, |(word, _)| word).text(),
+            "priority": said.map(|(_, priority)| priority),
+            "hooks": desk.herald.hooks.status(&About::Group(name.clone())),
+        });
+        (name, value)
+    });
+    Value::Object(groups.collect())
 }
 
 fn router(
@@ -85,6 +103,7 @@ fn router(
         "yields": judged.and_then(|(_, judgement)| judgement.standing.yields),
         "drained": desk.drained(key),
         "alone": desk.is_alone(key),
+        "hooks": desk.herald.hooks.status(&About::Router(key.clone())),
         "started": desk.has_started(key),
     });
     let (Some(view), Some(object)) = (view, value.as_object_mut()) else {

@@ -186,6 +186,7 @@ impl Segment {
                         },
                     );
                 }
+                Action::Settled | Action::LowerMaster { .. } => {}
                 Action::Announce { .. } => {
                     assert!(
                         self.nodes[node].has_vip,

@@ -9,17 +9,15 @@ use crate::source::Span;
 type Find = fn(&Judge<'_, '_>) -> Vec<Span>;
 
 /// Settings that are not carried out: their key, whom they concern, and where one is used.
-const SETTINGS: &[(&str, Tiers, Find)] = &[
-    ("a secret", Tiers::LAYER7, |judge| {
-        let vips = judge.platform.vips.values();
-        let used: Vec<&String> = vips.flat_map(|vip| vip.vrrp.secrets()).collect();
-        let secrets = judge.raw.secret.iter().flat_map(|secrets| &secrets.0);
-        secrets
-            .filter(|(name, _)| !used.contains(name))
-            .map(|(_, secret)| secret.name)
-            .collect()
-    }),
-];
+const SETTINGS: &[(&str, Tiers, Find)] = &[("a secret", Tiers::LAYER7, |judge| {
+    let vips = judge.platform.vips.values();
+    let used: Vec<&String> = vips.flat_map(|vip| vip.vrrp.secrets()).collect();
+    let secrets = judge.raw.secret.iter().flat_map(|secrets| &secrets.0);
+    secrets
+        .filter(|(name, _)| !used.contains(name))
+        .map(|(_, secret)| secret.name)
+        .collect()
+})];
 
 impl Judge<'_, '_> {
     pub(super) fn carried(&mut self) {

@@ -401,6 +401,19 @@ impl Instance {
                     };
                     shared.report(report);
                 }
+                Action::Settled => {
+                    let key = self.key.clone();
+                    shared.report(Report::Settled { key });
+                }
+                Action::LowerMaster { peer, priority } => {
+                    let report = Report::LowerMaster {
+                        key: self.key.clone(),
+                        peer,
+                        priority,
+                        own: self.router.priority(),
+                    };
+                    shared.report(report);
+                }
             }
         }
     }

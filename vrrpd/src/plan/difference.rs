@@ -3,7 +3,7 @@
 use conf::platform::{Checksum, Effect, Preempt};
 use daemon::plan::{Plan, PlanAction, PlanStep};
 
-use super::{Held, Key, Share, Wanted};
+use super::{Held, Key, Share, Wanted, hook};
 use crate::packet::Way;
 use crate::standing::name_of;
 
@@ -58,6 +58,19 @@ pub fn difference(old: &Share, new: &Share) -> Plan {
             disruptive: false,
         });
     }
+    if old.fifo != new.fifo {
+        let path = |share: &Share| {
+            let path = share.fifo.as_ref();
+            path.map_or_else(|| "none".to_owned(), |path| path.display().to_string())
+        };
+        plan.steps.push(PlanStep {
+            action: PlanAction::Change,
+            what: "pipe for changes of state".to_owned(),
+            detail: format!("{} -> {}", path(old), path(new)),
+            disruptive: false,
+        });
+    }
+    plan.steps.extend(hook::steps(old, new));
     plan.order = order(old, new);
     plan
 }

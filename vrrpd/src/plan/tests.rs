@@ -236,3 +236,55 @@ fn options_of_an_address_change_without_the_address() {
         ]
     );
 }
+
+#[test]
+fn hooks_are_changed_beside_the_virtual_routers() {
+    let with = |hooks: &str, allowed: bool| {
+        let text = BASE.replace(
+            "vrrp = { id = 52 }",
+            &format!("vrrp = {{ id = 52 }}\n{hooks}"),
+        );
+        share_of("lb2", &format!("{text}[vrrpd]\nallow_hooks = {allowed}\n"))
+    };
+    let none = with("", true);
+    let one = with(r#"hooks = { master = ["/bin/a", "x"] }"#, true);
+    let other = with(r#"hooks = { master = ["/bin/b"], timeout = "1s" }"#, true);
+    let text = r#"[master: /bin/a x] as nobody for at most 10s"#;
+    for (old, new, expected) in [
+        (
+            &none,
+            &one,
+            format!("Add hooks of INSTANCE \"mail\": {text}, false"),
+        ),
+        (
+            &one,
+            &other,
+            format!(
+                "Change hooks of INSTANCE \"mail\": {text} -> [master: /bin/b] as nobody for at most 1s, false"
+            ),
+        ),
+        (
+            &one,
+            &none,
+            format!("Remove hooks of INSTANCE \"mail\": {text}, false"),
+        ),
+    ] {
+        assert_eq!(lines(&difference(old, new)), [expected]);
+        assert_eq!(old.routers, new.routers, "no virtual router is touched");
+    }
+    assert_eq!(with("", false).hooks, None);
+    let group = with(
+        r#"[sync_group.way]
+vips = ["mail"]
+hooks = { any = ["/bin/a"] }
+"#,
+        true,
+    );
+    let abouts: Vec<String> = group
+        .hooks
+        .iter()
+        .flatten()
+        .map(|(about, _)| about.to_string())
+        .collect();
+    assert_eq!(abouts, [r#"GROUP "way""#]);
+}

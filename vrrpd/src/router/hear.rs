@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use conf::Moment;
 
-use super::{Down, OWNER, OWNER_PATIENCE_TENTHS, Rival, Router, State};
-use crate::event::Why;
+use super::{Down, LOWER_EVERY, OWNER, OWNER_PATIENCE_TENTHS, Rival, Router, State};
+use crate::event::{Action, Why};
 use crate::packet::Advert;
 
 impl Router {
@@ -98,6 +98,14 @@ impl Router {
                 self.advertise(own, now);
             }
             self.announcer.again(now);
+            let told = self.lower_told;
+            if told.is_none_or(|told| now.since(told) >= LOWER_EVERY) {
+                self.lower_told = Some(now);
+                self.actions.push_back(Action::LowerMaster {
+                    peer: source,
+                    priority: advert.priority,
+                });
+            }
         }
     }
 

@@ -92,7 +92,10 @@ fn short(actions: &[Action]) -> String {
             Action::Hold { hold: true, .. } => Some("add".to_owned()),
             Action::Hold { hold: false, .. } => Some("remove".to_owned()),
             Action::Announce { addresses } => Some(format!("announce {}", addresses.len())),
-            Action::Transition { .. } | Action::HeldBack { .. } => None,
+            Action::Transition { .. }
+            | Action::HeldBack { .. }
+            | Action::Settled
+            | Action::LowerMaster { .. } => None,
         })
         .collect();
     words.join(", ")
@@ -653,4 +656,61 @@ fn peers_are_remembered_but_not_without_bound() {
     }
     assert_eq!(router.peers().len(), super::tally::PEERS);
     assert!(router.peers().contains_key(&IpAddr::from([10, 0, 1, 99])));
+}
+
+#[test]
+fn who_waits_for_the_addresses_is_told_once_whatever_the_kernel_says() {
+    let settled = |router: &mut Router| {
+        let actions = drain(router);
+        actions.iter().filter(|a| **a == Action::Settled).count()
+    };
+    let becomes_master = |has_peers: bool| {
+        let mut router = Router::new(
+            Config {
+                has_peers,
+                ..config(AT_ONCE)
+            },
+            standing(100),
+            ms(0),
+        );
+        router.handle(link(true), ms(0));
+        router.handle(Input::Start { holding: false }, ms(0));
+        let (due, _) = router.poll_timeout().unwrap();
+        router.handle_timeout(due);
+        assert_eq!(router.state(), PENDING);
+        assert_eq!(settled(&mut router), 0, "nobody has answered yet");
+        router
+    };
+    let refused = |generation| Input::AddressesRefused {
+        generation,
+        reason: "no".to_owned(),
+    };
+    let mut router = becomes_master(true);
+    let generation = router.generation;
+    for (count, time) in [(1, 400), (0, 401)] {
+        router.handle(Input::AddressesUp { generation }, ms(time));
+        assert_eq!(settled(&mut router), count);
+    }
+    // Its peers take over, so it was never master for anybody.
+    let mut router = becomes_master(true);
+    router.handle(refused(router.generation), ms(400));
+    assert_eq!((router.state(), settled(&mut router)), (State::Backup, 0));
+    let mut alone = becomes_master(false);
+    alone.handle(refused(alone.generation), ms(400));
+    assert_eq!((alone.state(), settled(&mut alone)), (PENDING, 1));
+}
+
+#[test]
+fn a_lower_master_is_told_of_at_most_once_a_second() {
+    let (mut router, since) = master(100);
+    let mut told = Vec::new();
+    for n in 0..25 {
+        let now = since + Duration::from_millis(10 + n * 100);
+        router.handle_timeout(now);
+        router.handle(advert_at(LOWER_IP, 90, 10, now), now);
+        let actions = drain(&mut router);
+        let lower = |action: &Action| matches!(action, Action::LowerMaster { peer, priority: 90 } if *peer == LOWER_IP);
+        told.extend(actions.iter().any(lower).then_some(n));
+    }
+    assert_eq!(told, [0, 10, 20]);
 }

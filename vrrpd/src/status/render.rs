@@ -30,10 +30,22 @@ pub(crate) fn render(data: &Value, out: &mut String) {
     for (name, router) in told.iter().take(if few { FEW } else { NOT_WELL }) {
         details(name, router, out);
     }
+    groups(data, out);
     if !few {
         let hidden = routers.len() - told.len().min(NOT_WELL);
         let text = format!("details of the other {hidden}: `vrrpd why VIP`");
         line(out, "", &text);
+    }
+}
+
+/// The sync groups that have hooks.
+fn groups(data: &Value, out: &mut String) {
+    for (name, group) in data["sync_groups"].as_object().into_iter().flatten() {
+        if let Some(hooks) = hooks(&group["hooks"]) {
+            let state = word(&group["state"]);
+            line(out, "", &format!("sync group {name}: {state}"));
+            line(out, "  hooks     ", &hooks);
+        }
     }
 }
 
@@ -178,6 +190,9 @@ fn details(name: &str, router: &Value, out: &mut String) {
         };
         tell("group", &format!("{group}{waits}"));
     }
+    if let Some(hooks) = hooks(&router["hooks"]) {
+        tell("hooks", &hooks);
+    }
     for key in ["drained", "trouble"] {
         if let Some(text) = router[key].as_str() {
             tell(key, text);
@@ -234,6 +249,24 @@ fn details(name: &str, router: &Value, out: &mut String) {
             &format!("{} × {text}, the last {last} ago{source}", error["count"]),
         );
     }
+}
+
+/// What its hook programs have done.
+fn hooks(hooks: &Value) -> Option<String> {
+    hooks.as_object()?;
+    let mut text = format!(
+        "{} runs, {} failed ({} not in time), {} left out",
+        hooks["runs"], hooks["failures"], hooks["timeouts"], hooks["coalesced"]
+    );
+    if let Some(running) = hooks["running"].as_str() {
+        let _ = write!(text, "; runs: {running}");
+    }
+    let last = &hooks["last"];
+    if let Some(outcome) = last["outcome"].as_str() {
+        let (program, took) = (word(&last["program"]), &last["duration_ms"]);
+        let _ = write!(text, "; last: {program} for {took} ms, {outcome}");
+    }
+    Some(text)
 }
 
 /// The effective priority and how it comes about.

@@ -97,9 +97,25 @@ fn daemon_warnings(desk: &Desk, snapshot: Option<&Snapshot>, kernel: &Kernel) ->
     if let Some(reason) = desk.director_trouble() {
         warnings.push(format!("the local director does not answer: {reason}"));
     }
-    if let Some(trouble) = desk.fifo.trouble() {
+    if let Some(trouble) = desk.herald.fifo.trouble() {
         warnings.push(format!("nobody gets the changes of state: {trouble}"));
     }
+    let refused = desk.herald.hooks.refused();
+    warnings.extend(
+        refused
+            .iter()
+            .map(|reason| format!("a hook program will not be started: {reason}")),
+    );
+    desk.herald.hooks.each(|about, queue| {
+        if let Some(last) = queue.tally().last.as_ref().filter(|last| !last.success) {
+            warnings.push(format!(
+                "the last hook program of {about} failed: {} for {}: {}",
+                last.program,
+                last.state.text(),
+                last.outcome
+            ));
+        }
+    });
     if desk.is_held() {
         warnings.push(
             "held by an operator: verdicts, checks and drains do not move priorities".to_owned(),

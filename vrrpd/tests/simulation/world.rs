@@ -414,6 +414,7 @@ impl World {
                     };
                     self.schedule(self.now + latency, happening);
                 }
+                Action::Settled | Action::LowerMaster { .. } => {}
                 Action::Announce { .. } => {
                     if !self.nodes[node].members[lan].has_vip {
                         self.fail("announced before the kernel has the address");
