@@ -139,6 +139,12 @@ codes! {
     VIRTUAL_MAC_OWNER = "E0252": "The owner of an address (priority 255) has it on its own interface. The same address on the interface of the virtual MAC would be on the machine twice, with two Ethernet addresses.";
     ADDRESS_OPTION = "E0260": "The kernel has this option for addresses of the other family only, or the value does not fit the address. keepalived hands it over and the kernel ignores it.";
     ADDRESS_LABEL = "E0261": "A label is the interface's name, a colon and a word of your own, together at most 15 characters (IFNAMSIZ). The file gives the word alone, because the interfaces of the directors may have different names.";
+    ROUTING_FAMILY = "E0270": "Routes and rules are of one family, and follow the virtual router of that family. Each family of a VIP is a virtual router of its own.";
+    ROUTE_GATEWAY = "E0271": "The kernel sends packets for a gateway to its MAC address, so the gateway must be on a network of the directors. Where no address of the interface says so, `onlink` does.";
+    ROUTE_SOURCE = "E0272": "The kernel takes a route only while the node has its source address, so the source must be one of the VIP, which is there before the route and goes after it.";
+    ROUTE_KIND = "E0273": "A route either sends packets on, by a gateway or into a network, or drops or refuses them.";
+    ROUTING_TWICE = "E0274": "The kernel has one route for each destination, table and metric, and each rule once. When one of two VIPs that bring it left the director, the other one would lose it.";
+    RULE_SELECTOR = "E0275": "A rule says which packets are routed by its table. One that takes all of them, put there by mistake, cuts the director off.";
     UNICAST_ALONE = "E0224": "Unicast adverts go to the other directors of the VIP. Where there is none nobody would hear them, and multicast is never used instead.";
     SYNC_GROUP_TWICE = "E0231": "The VIPs of a sync group are on one director, all of them. One that is in two groups would tie both together without saying so.";
     SYNC_GROUP_DIRECTORS = "E0232": "The VIPs of a sync group move together, so each of its directors must be able to hold all of them.";

@@ -10,6 +10,7 @@ mod layer7;
 mod moved;
 mod node;
 mod policy;
+mod routing;
 mod settings;
 mod vip;
 
@@ -29,6 +30,7 @@ pub use layer7::{
 pub use moved::{AddressOptions, AddressScope, VipAddress};
 pub use node::{Attachment, Group, Network, Node};
 pub use policy::{ChangeBudget, OnFailure, ServicePolicy, SorryServer};
+pub use routing::{RouteKind, VipRoute, VipRule};
 use serde::Serialize;
 pub use settings::{
     AccessLog, AccessLogFormat, ConnectionTimeouts, DirectorSettings, EdgeLimits, EdgeSettings,

@@ -8,6 +8,7 @@ pub(crate) mod layer4;
 pub(crate) mod layer7;
 pub(crate) mod moved;
 pub(crate) mod policy;
+pub(crate) mod routing;
 pub(crate) mod settings;
 pub(crate) mod topology;
 

@@ -11,6 +11,7 @@ mod layer4;
 mod layer7;
 mod moved;
 mod policy;
+mod routing;
 mod settings;
 mod site;
 mod topology;

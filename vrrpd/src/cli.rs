@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::doctor;
 use crate::plan::{Share, share};
-use crate::{run, status, vmac};
+use crate::{netlink, run, status, vmac};
 
 /// How long `failover` waits for the VIP to move.
 const FAILOVER: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub enum Command {
         #[arg(long, default_value = "failover")]
         why: String,
     },
-    /// Remove virtual addresses and interfaces with virtual MACs that a killed vrrpd has left behind.
+    /// Remove virtual addresses, routes, rules and interfaces with virtual MACs that a killed vrrpd has left behind.
     Cleanup,
     /// Look at what breaks VRRP on this machine, and say why and how to mend it.
     ///
@@ -195,7 +195,7 @@ fn has(router: &Value, address: &str) -> bool {
     })
 }
 
-/// Removes every address with our tag from interfaces other than the loopback (there `director real-server` keeps its own).
+/// Removes every route and rule with our tag, and every address with it from interfaces other than the loopback (there `director real-server` keeps its own).
 fn cleanup(common: &Common) -> anyhow::Result<Exit> {
     if Client::new(common, Vrrpd::NAME).get("/v1/status").is_ok() {
         let reason = "vrrpd is running: it takes its addresses away itself when it stops (or `vrrpd failover this`)";
@@ -204,7 +204,8 @@ fn cleanup(common: &Common) -> anyhow::Result<Exit> {
     let share = own_share(common).unwrap_or_default();
     let names: Vec<String> = runtime()?.block_on(async {
         let net = Net::connect()?;
-        let mut removed = Vec::new();
+        // Before the addresses that they may name as their source.
+        let mut removed = netlink::remove_all().await?;
         let links = net.links().await?;
         for link in links.iter().filter(|link| vmac::is_device(link)) {
             net.remove_link(link.index).await?;
@@ -236,7 +237,7 @@ fn cleanup(common: &Common) -> anyhow::Result<Exit> {
         print(&format!("removed {name}\n"));
     }
     if names.is_empty() {
-        print("no virtual address was left behind\n");
+        print("no virtual address, route or rule was left behind\n");
     }
     Ok(Exit::Ok)
 }

@@ -12,18 +12,24 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
+use tokio::sync::watch;
 
 use crate::desk::Desk;
 use crate::driver::lateness::{BOUNDS, Lateness};
 use crate::event::StateName;
 use crate::mailbox::{Mailbox, RouterView, Snapshot};
+use crate::netlink::{Kernel, State};
 use crate::packet::PacketError;
 use crate::plan::Key;
 use crate::run::{SharedDesk, lock};
 use crate::standing::name_of;
 
 /// Asks the protocol thread at every scrape.
-pub(crate) struct Routers(pub(crate) Arc<Mailbox>, pub(crate) SharedDesk);
+pub(crate) struct Routers(
+    pub(crate) Arc<Mailbox>,
+    pub(crate) SharedDesk,
+    pub(crate) watch::Receiver<Kernel>,
+);
 
 impl fmt::Debug for Routers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,6 +41,7 @@ impl Collector for Routers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         tracks(&lock(&self.1), &mut encoder)?;
         hooks::encode(&lock(&self.1), &mut encoder)?;
+        routing(&self.2.borrow().clone(), &mut encoder)?;
         let Some(snapshot) = self.0.snapshot_to_keep() else {
             return Ok(());
         };
@@ -211,6 +218,27 @@ fn tracks(desk: &Desk, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::f
         "Lines that the reader of the pipe did not get",
         None,
         lost.metric_type(),
+    )?)
+}
+
+fn routing(kernel: &Kernel, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    let kind = ConstGauge::new(0i64).metric_type();
+    let help = "Routes and rules that follow the virtual router, by how they are";
+    let mut family = encoder.encode_descriptor("vrrp_routing", help, None, kind)?;
+    for (key, states) in &kernel.routing {
+        let up = states.values().filter(|state| **state == State::Up).count();
+        for (state, count) in [("up", up), ("refused", states.len().saturating_sub(up))] {
+            let labels = [("instance", key.to_string()), ("state", state.to_owned())];
+            let value = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            value.encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let restored = ConstCounter::new(kernel.routing_restored);
+    restored.encode(encoder.encode_descriptor(
+        "vrrp_routing_restored",
+        "Routes and rules that others deleted and that were put back",
+        None,
+        restored.metric_type(),
     )?)
 }
 

@@ -6,14 +6,17 @@
 mod damper;
 mod device;
 mod keeper;
+mod routing;
+mod table;
 mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::clock;
+use daemon::{Events, clock};
 use net::{Event, Net, Watch, sysctl};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::mailbox::{Desired, Mailbox};
@@ -21,6 +24,10 @@ use crate::plan::{Key, Wanted};
 use damper::{Damper, Delays};
 pub(crate) use device::{OWN, PARENT};
 use keeper::Keeper;
+use routing::Wishes;
+pub(crate) use routing::{State, States};
+pub(crate) use table::remove_all;
+use table::{Deletions, KernelTable};
 pub(crate) use view::View;
 
 /// How often everything is compared although nothing was heard.
@@ -39,6 +46,10 @@ pub(crate) struct Kernel {
     pub(crate) restored: u64,
     /// The last failure, until the next success.
     pub(crate) trouble: Option<String>,
+    /// The routes and rules of the virtual routers that hold their addresses.
+    pub(crate) routing: States,
+    /// Of these, how often one was deleted by somebody else and put back.
+    pub(crate) routing_restored: u64,
 }
 
 /// The task's inputs and outputs.
@@ -47,16 +58,22 @@ pub(crate) struct Wires {
     pub(crate) routers: watch::Receiver<BTreeMap<Key, Wanted>>,
     pub(crate) desired: watch::Receiver<Desired>,
     pub(crate) kernel: watch::Sender<Kernel>,
+    pub(crate) events: Events,
 }
 
 /// Works until the protocol thread is gone and its last wishes are carried out.
 pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<(), net::Error> {
     let mut view = View::default();
+    let mut found = None;
     let mut keeper = Keeper::new(net);
     let mut prepared = BTreeMap::new();
     let mut damper = Damper::default();
+    let mut routing = routing::Keeper::new(KernelTable::open()?);
+    let mut deletions = Deletions::default();
+    let mut compared = clock::now();
     loop {
-        let retry = tokio::time::sleep(if keeper.is_settled() { COMPARE } else { RETRY });
+        let settled = keeper.is_settled() && routing.is_settled();
+        let retry = tokio::time::sleep(if settled { COMPARE } else { RETRY });
         let mut look = false;
         tokio::select! {
             // Wishes first: they are what clients wait for.
@@ -80,37 +97,62 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
                     event => event?,
                 };
                 look = true;
-                if let Event::AddressGone(address) = &event {
-                    keeper.handle_gone(address);
+                match &event {
+                    Event::AddressGone(address) => keeper.handle_gone(address),
+                    Event::Link(link) => keeper.handle_link(link),
+                    Event::Everything(_) | Event::LinkGone { .. } | Event::Address(_) => {}
                 }
-                if let Event::Link(link) = &event {
-                    keeper.handle_link(link);
+                // The kernel takes routes away with their links and sources, and says nothing.
+                if !matches!(event, Event::Address(_)) {
+                    routing.look_again();
                 }
                 view.take(event);
             }
             () = counts(&damper) => look = true,
-            () = retry => keeper.compare_again(),
+            () = deletions.next() => routing.look_again(),
+            () = retry => {
+                let now = clock::now();
+                // A route that is refused for good is tried again by itself.
+                if !keeper.is_settled() || now.since(compared) >= COMPARE {
+                    keeper.compare_again();
+                    compared = now;
+                }
+                routing.look_again();
+            }
         }
         let routers = wires.routers.borrow_and_update().clone();
         if look && view.is_complete() {
             tell(&wires, &view, &routers, &mut prepared, &mut damper);
         }
         let desired = wires.desired.borrow_and_update().clone();
-        let answers = keeper.apply(&desired, &mut view).await;
+        let answers = keeper.hold_wished(&desired, &view).await;
         if !answers.is_empty() {
             wires
                 .mailbox
                 .post(|inbox| inbox.acknowledgements.extend(answers));
         }
+        if view.is_complete() {
+            let found = found.get_or_insert_with(|| view.found(&routers));
+            let wishes = Wishes::new(&desired, &routers, found);
+            if !wishes.is_empty() {
+                deletions.watch();
+            }
+            let before = routing.report().0.clone();
+            let index_of = |name: &str| view.index_of(name);
+            routing.converge(wishes, index_of, clock::now()).await;
+            tell_routing(&wires.events, &before, routing.report().0);
+        }
+        keeper.release_others(&desired, &view).await;
         let (settled, restored, trouble) = keeper.report();
+        let (states, routing_restored, routing_trouble) = routing.report();
         wires.kernel.send_if_modified(|kernel| {
             let before = kernel.clone();
             kernel.settled = settled;
             kernel.restored = restored;
-            kernel.trouble = trouble;
-            if kernel.found.is_none() && view.is_complete() {
-                kernel.found = Some(view.found(&routers));
-            }
+            kernel.trouble = trouble.or_else(|| routing_trouble.cloned());
+            kernel.routing.clone_from(states);
+            kernel.routing_restored = routing_restored;
+            kernel.found.clone_from(&found);
             *kernel != before
         });
     }
@@ -144,6 +186,25 @@ fn tell(
         inbox.interfaces.extend(interfaces);
         inbox.rejoin = true;
     });
+}
+
+/// A route that was refused, or that works at last, is an event.
+fn tell_routing(events: &Events, before: &States, after: &States) {
+    for (key, states) in after {
+        for (one, state) in states {
+            let was = before.get(key).and_then(|before| before.get(one));
+            let fields = json!({ "vip": key.vip, "family": key.family, "what": one.to_string() });
+            match (was, state) {
+                (was, State::Refused(reason)) if was != Some(state) => {
+                    let mut fields = fields;
+                    fields["reason"] = json!(reason);
+                    events.alert("vrrp.routing_refused", fields);
+                }
+                (Some(State::Refused(_)), State::Up) => events.emit("vrrp.routing_works", fields),
+                (_, State::Up | State::Refused(_)) => {}
+            }
+        }
+    }
 }
 
 /// What the virtual routers of an interface ask for; of several the longest.

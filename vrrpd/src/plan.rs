@@ -2,6 +2,7 @@
 
 mod difference;
 mod hook;
+mod routing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::secrets::Secrets;
 use crate::vmac::Device;
 
 pub use difference::{difference, restarts};
+pub use routing::{Route, Routing, Rule};
 
 /// The address family of a virtual router; both families of a VIP are routers of their own (RFC 9568 section 5.2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -128,6 +130,8 @@ pub struct Wanted {
     pub own: Vec<IpAddr>,
     /// Every address that moves.
     pub held: Vec<Held>,
+    /// The routes and rules that are there while it holds them.
+    pub routing: Vec<Routing>,
     /// The interface with the virtual MAC, which has the addresses of the VIP's network; `None`: they are on `interface`.
     pub device: Option<Device>,
     /// Which checksum is sent.
@@ -318,6 +322,7 @@ fn wanted(
         interface,
         own,
         held,
+        routing: routing::of_family(platform, node, vip, family)?,
         device,
         checksum: vrrp.checksum,
         link_delay: vrrp.link_delay,

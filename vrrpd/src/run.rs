@@ -107,6 +107,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         routers,
         desired,
         kernel: kernel_sender,
+        events: context.events.clone(),
     };
     let tracker = Tracker::new(wires.routers.clone())?;
     let mut netlink = tokio::spawn(netlink::run(net, events, wires));
@@ -136,7 +137,11 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         .registry
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .register_collector(Box::new(Routers(mailbox.clone(), desk.clone())));
+        .register_collector(Box::new(Routers(
+            mailbox.clone(),
+            desk.clone(),
+            kernel.clone(),
+        )));
 
     let control = Arc::new(VrrpControl {
         desk: desk.clone(),

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use crate::desk::Desk;
 use crate::event::StateName;
 use crate::mailbox::{RouterView, Snapshot};
-use crate::netlink::Kernel;
+use crate::netlink::{Kernel, State};
 use crate::notice::{About, Word};
 use crate::packet::{Rules, Way};
-use crate::plan::{Key, Wanted};
+use crate::plan::{Key, Routing, Wanted};
 use crate::standing::name_of;
 pub(crate) use render::{render, render_down, render_why};
 use warnings::Warnings;
@@ -31,7 +31,10 @@ pub(crate) fn data(desk: &Desk, snapshot: Option<&Snapshot>, kernel: &Kernel) ->
     for (key, wanted) in &desk.share().routers {
         let view = snapshot.and_then(|snapshot| snapshot.routers.get(key));
         warnings.of_router(desk, key, wanted, view, now);
-        routers.insert(key.to_string(), router(desk, key, wanted, view, now));
+        warnings.of_routing(key, kernel);
+        let mut value = router(desk, key, wanted, view, now);
+        value["routing"] = routing(key, wanted, kernel);
+        routers.insert(key.to_string(), value);
     }
     json!({
         "warnings": warnings.sentences(),
@@ -40,6 +43,7 @@ pub(crate) fn data(desk: &Desk, snapshot: Option<&Snapshot>, kernel: &Kernel) ->
         "memory_locked": snapshot.map(|snapshot| snapshot.rights.memory.clone().unwrap_or(false)),
         "loop_lag_us": snapshot.map(|snapshot| snapshot.lag.as_micros()),
         "addresses_restored": kernel.restored,
+        "routing_restored": kernel.routing_restored,
         "fifo": desk.herald.fifo,
         "sync_groups": sync_groups(desk),
         "virtual_routers": routers,
@@ -172,6 +176,21 @@ fn router(
         object.extend(live);
     }
     value
+}
+
+/// The routes and rules that follow it; those of a router that holds no addresses are not there.
+fn routing(key: &Key, wanted: &Wanted, kernel: &Kernel) -> Value {
+    let states = kernel.routing.get(key);
+    let one = |one: &Routing| {
+        let state = states.and_then(|states| states.get(one));
+        let (state, reason) = match state {
+            None => ("absent", None),
+            Some(State::Up) => ("up", None),
+            Some(State::Refused(reason)) => ("refused", Some(reason)),
+        };
+        json!({ "what": one.to_string(), "state": state, "reason": reason })
+    };
+    wanted.routing.iter().map(one).collect()
 }
 
 /// Who holds the VIP as far as this node knows: itself, or the master that it heard last.

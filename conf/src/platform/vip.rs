@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Check, Place, VipAddress};
+use super::{Check, Place, VipAddress, VipRoute, VipRule};
 use crate::unit::{Interval, Priority, Vrid};
 
 /// Addresses that move together between directors: one virtual router per address family.
@@ -21,6 +21,10 @@ pub struct Vip {
     /// Addresses that move along without being advertised (keepalived's `virtual_ipaddress_excluded`), on any network of the directors:
     /// the floating return gateway of NAT services is one.
     pub unadvertised: Vec<VipAddress>,
+    /// Routes that follow the addresses.
+    pub routes: Vec<VipRoute>,
+    /// Policy rules that follow the addresses.
+    pub rules: Vec<VipRule>,
     /// Node names in order of preference.
     pub directors: Vec<String>,
     /// How they are moved.

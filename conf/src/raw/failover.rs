@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::decode::{At, Cidr, WholeNumber, short_or_table, table, words};
 use crate::raw::check::CheckRef;
 use crate::raw::moved::Moved;
+use crate::raw::routing::{Route, Rule};
 use crate::unit::{Interval, Priority, Vrid};
 
 table! {
@@ -23,6 +24,10 @@ table! {
         optional {
             /// Addresses that move along without being advertised, such as the return gateway of NAT services.
             unadvertised: Vec<At<Moved>>,
+            /// Routes that are there while the director holds the VIP.
+            routes: Vec<At<Route>>,
+            /// Policy rules that are there while the director holds the VIP.
+            rules: Vec<At<Rule>>,
             /// Programs that run when the state of a virtual router of the VIP changes. Needs `[vrrpd] allow_hooks`.
             hooks: Hooks,
         }

@@ -70,11 +70,15 @@ impl<'a> Resolver<'a> {
             raw.unadvertised.as_ref(),
         );
         let hooks = self.hooks(&key, raw.hooks.as_ref());
+        let routes = self.vip_routes(&key, raw);
+        let rules = self.vip_rules(&key, raw);
         let network = raw.network.as_ref()?.value.clone();
         Some(Vip {
             name: name.to_owned(),
             addresses,
             unadvertised,
+            routes,
+            rules,
             network,
             directors: values(raw.directors.as_ref()),
             vrrp: vrrp?,

@@ -33,6 +33,7 @@ impl Judge<'_, '_> {
             };
             self.addresses(name, vip, raw);
             self.address_options(name, vip, raw);
+            self.routing(name, vip, raw);
             self.directors(name, vip, raw);
             self.advert_interval(name, raw);
             self.version(name, vip, raw);
@@ -47,6 +48,7 @@ impl Judge<'_, '_> {
         self.sync_groups();
         self.router_ids();
         self.heartbeat_ids();
+        self.routing_twice();
         self.address_owners();
     }
 
@@ -96,6 +98,12 @@ impl Judge<'_, '_> {
             .map(|address| address.network.as_str())
             .collect();
         networks.push(&vip.network);
+        networks.extend(
+            vip.routes
+                .iter()
+                .filter_map(|route| platform.network_of_route(vip, route)),
+        );
+        networks.extend(vip.rules.iter().filter_map(|rule| rule.network.as_deref()));
         networks.sort_unstable();
         networks.dedup();
         for director in raw.directors.iter().flat_map(|directors| &directors.value) {

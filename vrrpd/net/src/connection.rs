@@ -45,6 +45,16 @@ impl Net {
         })
     }
 
+    /// The same, where the kernel leaves out of a listing what was not asked for (NETLINK_GET_STRICT_CHK, Linux 4.20).
+    pub fn connect_strict() -> Result<Net, Error> {
+        let (connection, handle, _unsolicited) = rtnetlink::new_connection_with_strict_check()
+            .map_err(|source| refused("open", Object::Socket, source))?;
+        Ok(Net {
+            handle,
+            task: Arc::new(Task(tokio::spawn(connection))),
+        })
+    }
+
     /// The underlying handle, for requests that this crate has no method for.
     pub fn handle(&self) -> &rtnetlink::Handle {
         &self.handle

@@ -34,6 +34,11 @@ pub enum Object {
         /// The port.
         port: u16,
     },
+    /// A policy rule by its priority.
+    Rule {
+        /// The priority.
+        priority: u32,
+    },
     /// A route by its destination.
     Route {
         /// The destination's address.
@@ -63,6 +68,7 @@ impl fmt::Display for Object {
                 let family = if *ipv6 { "IPv6" } else { "IPv4" };
                 write!(f, "GUE port {port} of {family}")
             }
+            Object::Rule { priority } => write!(f, "rule of priority {priority}"),
             Object::Route {
                 destination,
                 prefix_len,

@@ -1,18 +1,58 @@
-//! Unicast routes: what a virtual address or a return path needs, not a routing daemon.
+//! Routes: what a virtual address or a return path needs, not a routing daemon.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
-    RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+    RouteProtocol, RouteScope, RouteType,
 };
 use serde::Serialize;
 
 use crate::connection::Net;
 use crate::error::{Error, Object};
 
-/// A unicast route with one next hop.
+/// What becomes of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteKind {
+    /// They are sent on.
+    #[default]
+    Unicast,
+    /// They are dropped.
+    Blackhole,
+    /// They are answered with "host unreachable".
+    Unreachable,
+    /// They are answered with "administratively prohibited".
+    Prohibit,
+}
+
+impl RouteKind {
+    fn number(self) -> RouteType {
+        match self {
+            RouteKind::Unicast => RouteType::Unicast,
+            RouteKind::Blackhole => RouteType::BlackHole,
+            RouteKind::Unreachable => RouteType::Unreachable,
+            RouteKind::Prohibit => RouteType::Prohibit,
+        }
+    }
+
+    fn from_number(number: RouteType) -> Option<RouteKind> {
+        let mut kinds = [
+            RouteKind::Unicast,
+            RouteKind::Blackhole,
+            RouteKind::Unreachable,
+            RouteKind::Prohibit,
+        ]
+        .into_iter();
+        kinds.find(|kind| kind.number() == number)
+    }
+}
+
+/// What the kernel gives an IPv6 route that names none (IP6_RT_PRIO_USER).
+const METRIC6: u32 = 1024;
+
+/// A route with one next hop, or with none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Route {
     /// The routing table; 254 is the main one.
@@ -31,6 +71,10 @@ pub struct Route {
     pub metric: Option<u32>,
     /// Who added it: 2 the kernel, 3 boot, 4 an administrator.
     pub protocol: u8,
+    /// What becomes of packets.
+    pub kind: RouteKind,
+    /// Whether the next hop is on the link although no address says so. Not read back.
+    pub onlink: bool,
     /// The largest TCP segment that is announced to whom it leads (`advmss`), if it names one.
     pub advmss: Option<u32>,
 }
@@ -47,8 +91,32 @@ impl Route {
             source: None,
             metric: None,
             protocol: u8::from(RouteProtocol::Static),
+            kind: RouteKind::Unicast,
+            onlink: false,
             advmss: None,
         }
+    }
+
+    /// Whether the kernel takes both for one: it has one route for each table, destination and metric.
+    pub fn is_same(&self, other: &Route) -> bool {
+        let slot = |route: &Route| {
+            let default = if route.destination.is_ipv6() {
+                METRIC6
+            } else {
+                0
+            };
+            let metric = route.metric.unwrap_or(default);
+            (route.table, route.destination, route.prefix_len, metric)
+        };
+        slot(self) == slot(other)
+    }
+
+    /// Whether a route that is there leads where this one should.
+    pub fn fits(&self, there: &Route) -> bool {
+        let way = |route: &Route| (route.kind, route.gateway, route.source);
+        // What drops packets is on the loopback interface for IPv6, and the kernel finds the link of a gateway by itself.
+        let anywhere = self.kind != RouteKind::Unicast || self.link.is_none();
+        self.is_same(there) && way(self) == way(there) && (anywhere || self.link == there.link)
     }
 
     fn object(&self) -> Object {
@@ -64,8 +132,10 @@ impl Route {
         message.header.destination_prefix_length = self.prefix_len;
         message.header.table = u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
         message.header.protocol = RouteProtocol::from(self.protocol);
-        message.header.kind = RouteType::Unicast;
-        message.header.scope = if self.gateway.is_some() || self.destination.is_ipv6() {
+        message.header.kind = self.kind.number();
+        message.header.flags.set(RouteFlags::Onlink, self.onlink);
+        let far = self.gateway.is_some() || self.kind != RouteKind::Unicast;
+        message.header.scope = if far || self.destination.is_ipv6() {
             RouteScope::Universe
         } else {
             RouteScope::Link
@@ -93,15 +163,14 @@ impl Route {
     }
 
     fn from_message(message: &RouteMessage) -> Option<Route> {
-        if message.header.kind != RouteType::Unicast {
-            return None;
-        }
+        let kind = RouteKind::from_number(message.header.kind)?;
         let unspecified = match message.header.address_family {
             AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             _ => return None,
         };
         let mut route = Route::to(unspecified, message.header.destination_prefix_length);
+        route.kind = kind;
         route.table = u32::from(message.header.table);
         route.protocol = u8::from(message.header.protocol);
         for attribute in &message.attributes {
@@ -150,10 +219,36 @@ impl Net {
             message.header.address_family = family;
             let stream = self.handle().route().get(message).execute();
             let messages = self.dump(&object, stream).await?;
-            routes.extend(messages.iter().filter_map(Route::from_message));
+            let found = messages.iter().filter_map(Route::from_message);
+            routes.extend(found.filter(|route| route.kind == RouteKind::Unicast));
         }
         routes.sort();
         Ok(routes)
+    }
+
+    /// All routes of both families and all kinds with this protocol, in order. On a strict connection the kernel sends no others.
+    pub async fn routes_of(&self, protocol: u8) -> Result<Vec<Route>, Error> {
+        let object = Object::All("routes");
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            message.header.protocol = RouteProtocol::from(protocol);
+            let stream = self.handle().route().get(message).execute();
+            let messages = self.dump(&object, stream).await?;
+            let found = messages.iter().filter_map(Route::from_message);
+            routes.extend(found.filter(|route| route.protocol == protocol));
+        }
+        routes.sort();
+        Ok(routes)
+    }
+
+    /// Puts a route in the place of the one that [`Route::is_same`].
+    pub async fn replace_route(&self, route: &Route) -> Result<(), Error> {
+        let request = self.handle().route().add(route.message()).replace();
+        self.change("replace", route.object(), &[], request.execute())
+            .await
+            .map(drop)
     }
 
     /// Adds a route. False: an equal one was there.

@@ -65,21 +65,13 @@ pub struct Watch {
 impl Watch {
     /// Subscribes; `net` is used for the snapshots.
     pub fn open(net: Net) -> Result<Watch, Error> {
-        let open = || -> io::Result<TokioSocket> {
-            let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-            // Refused without NET_ADMIN; the plain option is limited by net.core.rmem_max but always works.
-            let _ = socket.socket_ref().set_rx_buf_sz(RECEIVE_BUFFER);
-            let groups = [
-                MulticastGroup::Link,
-                MulticastGroup::Ipv4Ifaddr,
-                MulticastGroup::Ipv6Ifaddr,
-            ]
-            .into_iter()
-            .fold(0, |bits, group| bits | (1 << (group as u32 - 1)));
-            socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
-            Ok(socket)
-        };
-        let socket = open().map_err(|source| refused("open", Object::Socket, source))?;
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ];
+        let socket = subscribed(&groups);
+        let socket = socket.map_err(|source| refused("open", Object::Socket, source))?;
         Ok(Watch {
             socket,
             net,
@@ -144,6 +136,81 @@ impl Watch {
     }
 }
 
+/// A subscription to the deletion of routes of one protocol, and of rules. Routing daemons may change hundreds of thousands of routes, so
+/// it has a socket of its own, and only the headers are read.
+pub struct RoutingWatch {
+    socket: TokioSocket,
+    protocol: u8,
+}
+
+impl RoutingWatch {
+    /// Subscribes.
+    pub fn open(protocol: u8) -> Result<RoutingWatch, Error> {
+        let groups = [
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv4Rule,
+            MulticastGroup::Ipv6Rule,
+        ];
+        let socket = subscribed(&groups);
+        let socket = socket.map_err(|source| refused("open", Object::Socket, source))?;
+        Ok(RoutingWatch { socket, protocol })
+    }
+
+    /// Returns when a route of the protocol or some rule was deleted, or when that cannot be told. Dropping the future loses nothing.
+    pub async fn gone(&mut self) -> Result<(), Error> {
+        loop {
+            match self.socket.recv_from_full().await {
+                Ok((datagram, sender)) => {
+                    if sender.port_number() == 0 && tells_of_gone(&datagram, self.protocol) {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
+                Err(error) => return Err(refused("read", Object::Socket, error)),
+            }
+        }
+    }
+}
+
+/// Whether a datagram tells that a route of the protocol, or a rule, was deleted (struct nlmsghdr, struct rtmsg).
+fn tells_of_gone(mut datagram: &[u8], protocol: u8) -> bool {
+    const TYPE: usize = 4;
+    const ROUTE_PROTOCOL: usize = 16 + 5;
+    while let (Some(length), Some(kind)) = (datagram.first_chunk::<4>(), number(datagram, TYPE)) {
+        match kind {
+            libc::RTM_DELRULE => return true,
+            libc::RTM_DELROUTE if datagram.get(ROUTE_PROTOCOL) == Some(&protocol) => return true,
+            _ => {}
+        }
+        // Messages are aligned to four bytes.
+        let step = usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX);
+        let step = step.checked_next_multiple_of(4).filter(|step| *step >= 16);
+        let Some(rest) = step.and_then(|step| datagram.get(step..)) else {
+            return false;
+        };
+        datagram = rest;
+    }
+    false
+}
+
+fn number(datagram: &[u8], at: usize) -> Option<u16> {
+    let bytes = datagram.get(at..)?.first_chunk::<2>()?;
+    Some(u16::from_ne_bytes(*bytes))
+}
+
+/// A socket that gets the events of some groups.
+fn subscribed(groups: &[MulticastGroup]) -> io::Result<TokioSocket> {
+    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+    // Refused without NET_ADMIN; the plain option is limited by net.core.rmem_max but always works.
+    let _ = socket.socket_ref().set_rx_buf_sz(RECEIVE_BUFFER);
+    let bits = groups
+        .iter()
+        .fold(0, |bits, group| bits | (1 << (*group as u32 - 1)));
+    socket.socket_mut().bind(&SocketAddr::new(0, bits))?;
+    Ok(socket)
+}
+
 /// Appends the events of a datagram; false if some part could not be read.
 fn decode(mut datagram: &[u8], events: &mut VecDeque<Event>) -> bool {
     const HEADER: usize = 16;
@@ -201,5 +268,8 @@ mod tests {
         assert!(decode(&[], &mut events));
         assert!(decode(&[1, 2, 3], &mut events));
         assert!(events.is_empty());
+        for length in 0..64 {
+            assert!(!tells_of_gone(&vec![0xff; length], 0x57), "{length}");
+        }
     }
 }

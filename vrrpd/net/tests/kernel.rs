@@ -13,7 +13,10 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use net::{Added, Event, Net, NewAddress, Removed, Route, Scope, Watch, sysctl};
+use net::{
+    Added, Event, Net, NewAddress, OWN_PROTOCOL, Removed, Route, RouteKind, RoutingWatch, Rule,
+    Scope, Watch, sysctl,
+};
 use rtnetlink::{LinkUnspec, LinkVeth};
 
 const INSIDE: &str = "WEIR_NET_TEST_INSIDE";
@@ -305,5 +308,108 @@ fn sysctls_are_written_only_where_they_differ() {
         assert_eq!(changed, sysctl::Ensured::Changed { from: 0 });
         assert_eq!(sysctl::ensure(&key, 1).unwrap(), sysctl::Ensured::Already);
         assert_eq!(sysctl::read_number(&key).unwrap(), 1);
+    });
+}
+
+#[test]
+fn routes_and_rules_of_ours_are_told_from_others() {
+    in_namespace("routes_and_rules_of_ours_are_told_from_others", || async {
+        let net = Net::connect_strict().unwrap();
+        let (a, _) = veth(&net).await;
+        for own in [("192.0.2.1", 24), ("2001:db8::1", 64)] {
+            let own = NewAddress::new(a.index, ip(own.0), own.1);
+            net.add_address(&own).await.unwrap();
+        }
+        let of = |to: &str, prefix_len, via: &str, protocol| {
+            let mut route = Route::to(ip(to), prefix_len);
+            route.gateway = Some(ip(via));
+            route.link = Some(a.index);
+            route.table = 1000;
+            route.protocol = protocol;
+            route
+        };
+        // Side by side with another one's, which differs in its metric alone.
+        let mut foreign = of("198.51.100.0", 24, "192.0.2.2", 4);
+        foreign.metric = Some(9);
+        let four = of("198.51.100.0", 24, "192.0.2.3", OWN_PROTOCOL);
+        let six = of("2001:db8:1::", 48, "2001:db8::3", OWN_PROTOCOL);
+        let mut hole = Route::to(ip("2001:db8:2::"), 48);
+        (hole.kind, hole.protocol) = (RouteKind::Blackhole, OWN_PROTOCOL);
+        let mut hole4 = Route::to(ip("203.0.113.0"), 24);
+        (hole4.kind, hole4.protocol) = (RouteKind::Prohibit, OWN_PROTOCOL);
+        let mut far = of("0.0.0.0", 0, "10.99.99.1", OWN_PROTOCOL);
+        far.onlink = true;
+        let ours = [&four, &six, &hole, &hole4, &far];
+        assert!(net.add_route(&foreign).await.unwrap());
+        for route in ours {
+            assert!(net.add_route(route).await.unwrap(), "{route:?}");
+            assert!(!net.add_route(route).await.unwrap(), "{route:?}");
+        }
+        let listed = net.routes_of(OWN_PROTOCOL).await.unwrap();
+        assert_eq!(listed.len(), ours.len(), "{listed:?}");
+        for route in ours {
+            assert!(
+                listed.iter().any(|there| route.fits(there)),
+                "{route:?} in {listed:?}"
+            );
+        }
+        assert!(!listed.iter().any(|there| foreign.fits(there)));
+        let other_way = of("198.51.100.0", 24, "192.0.2.4", OWN_PROTOCOL);
+        assert!(other_way.is_same(&four) && !other_way.fits(&four));
+        net.replace_route(&other_way).await.unwrap();
+        let listed = net.routes_of(OWN_PROTOCOL).await.unwrap();
+        let in_place = |route: &Route| listed.iter().any(|there| route.fits(there));
+        assert!(in_place(&other_way) && !in_place(&four), "{listed:?}");
+
+        let mut watch = RoutingWatch::open(OWN_PROTOCOL).unwrap();
+        assert!(net.remove_route(&foreign).await.unwrap());
+        let nothing = tokio::time::timeout(Duration::from_millis(50), watch.gone()).await;
+        assert!(nothing.is_err(), "it was another one's");
+        for route in [&other_way, &six, &hole, &hole4, &far] {
+            assert!(net.remove_route(route).await.unwrap(), "{route:?}");
+            assert!(!net.remove_route(route).await.unwrap());
+        }
+        let told = tokio::time::timeout(Duration::from_secs(5), watch.gone()).await;
+        told.unwrap().unwrap();
+        assert_eq!(net.routes_of(OWN_PROTOCOL).await.unwrap(), []);
+
+        let rule = Rule {
+            ipv4: true,
+            priority: 1000,
+            table: 1000,
+            from: Some("192.0.2.100/32".parse().unwrap()),
+            to: None,
+            mark: Some((7, 0xff)),
+            input: Some("va.100".to_owned()),
+            protocol: OWN_PROTOCOL,
+        };
+        let six = Rule {
+            ipv4: false,
+            from: None,
+            to: Some("2001:db8:1::/48".parse().unwrap()),
+            mark: None,
+            ..rule.clone()
+        };
+        let mut foreign = rule.clone();
+        (foreign.protocol, foreign.priority) = (4, 1001);
+        for rule in [&rule, &six, &foreign] {
+            assert!(net.add_rule(rule).await.unwrap(), "{rule:?}");
+            assert!(!net.add_rule(rule).await.unwrap(), "{rule:?}");
+        }
+        let listed = net.rules().await.unwrap();
+        let own: Vec<&Rule> = listed.iter().filter(|rule| rule.is_own()).collect();
+        assert_eq!(own, [&six, &rule], "{listed:?}");
+        for rule in [&rule, &six] {
+            assert!(net.remove_rule(rule).await.unwrap(), "{rule:?}");
+            assert!(!net.remove_rule(rule).await.unwrap());
+        }
+        // What another one has put there is not taken away by its twin.
+        let mut twin = foreign.clone();
+        twin.protocol = OWN_PROTOCOL;
+        assert!(!net.remove_rule(&twin).await.unwrap());
+        let listed = net.rules().await.unwrap();
+        assert!(listed.contains(&foreign), "{listed:?}");
+        let told = tokio::time::timeout(Duration::from_secs(5), watch.gone()).await;
+        told.unwrap().unwrap();
     });
 }

@@ -86,11 +86,11 @@ impl Keeper {
             .retain(|_, wish| !wish.hold || link.up || stands(wish));
     }
 
-    /// Does what the wishes ask for; the answers go to the protocol thread.
-    pub(crate) async fn apply(
+    /// Puts the addresses there that are wished for; the answers go to the protocol thread.
+    pub(crate) async fn hold_wished(
         &mut self,
         desired: &Desired,
-        view: &mut View,
+        view: &View,
     ) -> BTreeMap<Key, Acknowledgement> {
         let mut answers = BTreeMap::new();
         self.trouble = None;
@@ -119,6 +119,11 @@ impl Keeper {
                 Err(reason) => self.trouble = Some(reason),
             }
         }
+        answers
+    }
+
+    /// Takes the addresses away that are not wished for.
+    pub(crate) async fn release_others(&mut self, desired: &Desired, view: &View) {
         let kept = kept(desired);
         for (key, wish) in desired.iter().filter(|(_, wish)| !wish.hold) {
             if self.done.get(key) == Some(wish) {
@@ -144,7 +149,6 @@ impl Keeper {
                 self.done.insert(key.clone(), wish.clone());
             }
         }
-        answers
     }
 
     /// Puts all addresses of a wish on their interfaces.

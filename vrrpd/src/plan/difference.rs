@@ -107,6 +107,11 @@ fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
         format!("{} ms", u32::from(b.interval) * 10),
     );
     compare("addresses", addresses(&before.held), addresses(&after.held));
+    let routing = |of: &Wanted| {
+        let list: Vec<String> = of.routing.iter().map(ToString::to_string).collect();
+        format!("[{}]", list.join(", "))
+    };
+    compare("routing", routing(before), routing(after));
     compare(
         "down_timer_adverts",
         a.down_adverts.to_string(),

@@ -288,3 +288,28 @@ hooks = { any = ["/bin/a"] }
         .collect();
     assert_eq!(abouts, [r#"GROUP "way""#]);
 }
+
+#[test]
+fn a_route_more_or_less_is_no_disruption() {
+    let with = |line: &str| {
+        BASE.replacen(
+            "id = 51, advert_interval = \"100ms\" }",
+            &format!("id = 51, advert_interval = \"100ms\" }}\n{line}"),
+            1,
+        )
+    };
+    let before = share_of(
+        "lb1",
+        &with("rules = [{ priority = 9, table = 7, from = \"10.0.0.100/32\" }]"),
+    );
+    let after = share_of(
+        "lb1",
+        &with("routes = [{ to = \"0.0.0.0/0\", via = \"10.0.0.1\", table = 7 }]"),
+    );
+    assert_eq!(
+        lines(&difference(&before, &after)),
+        [
+            "Change virtual router web: routing [rule 9: from 10.0.0.100/32 lookup 7] -> [route 0.0.0.0/0 via 10.0.0.1 dev eth0 table 7], false"
+        ]
+    );
+}

@@ -174,6 +174,16 @@ fn details(name: &str, router: &Value, out: &mut String) {
         (None, _) => "",
     };
     tell("VIP", &format!("{}{held}", addresses.join(" ")));
+    for routing in router["routing"].as_array().into_iter().flatten() {
+        let text = word(&routing["what"]);
+        let (label, text) = text.split_once(' ').unwrap_or(("route", text));
+        let state = match routing["state"].as_str() {
+            Some("up") => "",
+            Some("refused") => " (refused)",
+            _ => " (not here)",
+        };
+        tell(label, &format!("{text}{state}"));
+    }
     let since = router["since_ms"].as_u64().map(age).unwrap_or_default();
     let state = word(&router["state"]);
     tell(

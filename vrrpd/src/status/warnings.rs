@@ -7,7 +7,7 @@ use crate::driver::heartbeat::PathView;
 use crate::event::{StateName, Why, Yield};
 use crate::gate::Belief;
 use crate::mailbox::{RouterView, Snapshot};
-use crate::netlink::Kernel;
+use crate::netlink::{Kernel, State};
 use crate::plan::{Key, Wanted};
 
 /// Routers that are named in a sentence; the others are counted.
@@ -45,6 +45,15 @@ impl Warnings {
             .chain(track_warning(desk, key));
         for sentence in sentences.chain(of_view.into_iter().flatten()) {
             self.add(key.to_string(), sentence);
+        }
+    }
+
+    /// About its routes and rules.
+    pub(super) fn of_routing(&mut self, key: &Key, kernel: &Kernel) {
+        for (one, state) in kernel.routing.get(key).into_iter().flatten() {
+            if let State::Refused(reason) = state {
+                self.add(key.to_string(), format!("{one} is not in place: {reason}"));
+            }
         }
     }
 
