@@ -23,6 +23,7 @@ use super::operator::{Wish, Withdrawal};
 use super::peer::Peer;
 use super::{CHANGE_TIMEOUT, Shared};
 use crate::control::Refused;
+use crate::event::Place;
 use crate::frame::Exit;
 use crate::intent::Target;
 use crate::live::Failure;
@@ -271,29 +272,31 @@ async fn intents(State(shared): Context) -> Json<Value> {
 /// Where to begin.
 #[derive(Debug, Deserialize)]
 struct Since {
-    #[serde(default)]
-    since: u64,
+    since: Option<String>,
 }
 
 async fn events(
     State(shared): Context,
     Query(since): Query<Since>,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Error> {
+    let place = since
+        .since
+        .as_deref()
+        .map_or(Ok(Place::default()), str::parse);
+    let place = place.map_err(|wrong| Error::new(StatusCode::BAD_REQUEST, Exit::Usage, wrong))?;
     if stream::is_wanted(&headers) {
-        return stream::events(
-            &shared.events,
-            stream::last_seen(&headers).unwrap_or(since.since),
-        );
+        let place = stream::last_seen(&headers).unwrap_or(place);
+        return Ok(stream::events(&shared.events, place));
     }
     let mut lines = String::new();
-    for event in shared.events.since(since.since) {
+    for event in shared.events.after(place) {
         if let Ok(line) = serde_json::to_string(&event) {
             lines.push_str(&line);
             lines.push('\n');
         }
     }
-    ([(header::CONTENT_TYPE, "application/jsonl")], lines).into_response()
+    Ok(([(header::CONTENT_TYPE, "application/jsonl")], lines).into_response())
 }
 
 /// Which series.

@@ -36,6 +36,13 @@ fn events_come_as_they_happen_and_a_reader_goes_on_where_it_was() {
     let mut again = listen(&lab, &format!("last-event-id: {seen}\r\n"));
     let first = again.find(|line| line.starts_with("event: ")).unwrap();
     assert_eq!(first, "event: intent.withdrawn");
+    let mut again = listen(&lab, &format!("last-event-id: 17-{seen}\r\n"));
+    let first = again.find(|line| line.starts_with("event: ")).unwrap();
+    assert_eq!(first, "event: events.lost", "that was another start");
+    let start = &data["start"];
+    let mut again = listen(&lab, &format!("last-event-id: {start}-{seen}\r\n"));
+    let id = again.find(|line| line.starts_with("id: ")).unwrap();
+    assert_eq!(id, format!("id: {start}-{}", seen + 1));
 }
 
 #[test]

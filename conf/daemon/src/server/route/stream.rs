@@ -12,7 +12,7 @@ use futures_util::stream;
 use http::{HeaderMap, header};
 use tokio::sync::watch;
 
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Place};
 
 /// The media type of the stream.
 const MEDIA_TYPE: &str = "text/event-stream";
@@ -29,17 +29,17 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
 }
 
 /// The last event that a reader saw before its connection broke.
-pub(super) fn last_seen(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn last_seen(headers: &HeaderMap) -> Option<Place> {
     headers.get("last-event-id")?.to_str().ok()?.parse().ok()
 }
 
-/// Every event above `since`, and then each as it happens.
-pub(super) fn events(events: &Events, since: u64) -> Response {
+/// Every event after `place`, and then each as it happens.
+pub(super) fn events(events: &Events, place: Place) -> Response {
     let reader = Reader {
         newest: events.newest(),
         events: events.clone(),
         waiting: VecDeque::new(),
-        seen: since,
+        seen: place,
     };
     let parts = stream::unfold(reader, |mut reader| async move {
         let part = reader.next().await;
@@ -56,18 +56,22 @@ struct Reader {
     newest: watch::Receiver<u64>,
     events: Events,
     waiting: VecDeque<Event>,
-    seen: u64,
+    seen: Place,
 }
 
 impl Reader {
     async fn next(&mut self) -> String {
         loop {
             if let Some(event) = self.waiting.pop_front() {
-                self.seen = event.seq;
+                self.seen = event.place();
                 return written(&event);
             }
             self.newest.borrow_and_update();
-            self.waiting = self.events.since(self.seen).into();
+            self.waiting = self.events.after(self.seen).into();
+            if self.seen == Place::default() {
+                // From here on whatever it misses was its own.
+                self.seen = self.events.beginning();
+            }
             if !self.waiting.is_empty() {
                 continue;
             }
@@ -83,7 +87,7 @@ impl Reader {
 fn written(event: &Event) -> String {
     let data = serde_json::to_string(event).unwrap_or_default();
     format!(
-        "id: {}\nevent: {}\ndata: {data}\n\n",
-        event.seq, event.event
+        "id: {}-{}\nevent: {}\ndata: {data}\n\n",
+        event.start, event.seq, event.event
     )
 }
