@@ -126,10 +126,17 @@ allow_hooks = true
 
     /// The events of the first director with this name.
     fn events(&self, name: &str) -> Vec<Value> {
-        let answer = self.pair.daemons[0].get("/v1/events").expect("it answers");
-        let events = answer.body.lines();
-        let events = events.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let events = self.events_since("0").into_iter();
         events.filter(|event| event["event"] == name).collect()
+    }
+
+    /// The events of the first director after one of them.
+    fn events_since(&self, place: &str) -> Vec<Value> {
+        let path = format!("/v1/events?since={place}");
+        let answer = self.pair.daemons[0].get(&path).expect("it answers");
+        let events = answer.body.lines();
+        let events = events.map(|line| serde_json::from_str(line).expect("JSON"));
+        events.collect()
     }
 }
 
@@ -322,4 +329,61 @@ fn cut_off(pair: &Pair, cut: bool) {
         "link set dev lb1-eth0 type bridge_slave isolated {state}\n\
          link set dev lb2-eth0 type bridge_slave isolated {state}\n"
     ));
+}
+
+#[test]
+fn every_change_is_an_event_in_order_and_a_reader_goes_on_where_it_was() {
+    let fails = shell("echo disk full; exit 3");
+    let site = Site::start(&format!("backup = {fails}"), "", Start::AsRoot);
+    wait::until("the hook for BACKUP at first", PATIENCE, || {
+        site.events("hook.failed").len() == 1
+    });
+    let begin = site.events_since("0");
+    let last = begin.last().expect("there are some");
+    let place = format!("{}-{}", last["start"], last["seq"]);
+    site.drain(true);
+    wait::until("the hook has failed", PATIENCE, || {
+        site.events("hook.failed").len() == 2
+    });
+    let output = site.pair.daemons[0].command(&["drain", "web", "--why", "test"]);
+    assert!(output.status.success(), "{output:?}");
+
+    let events = site.events_since(&place);
+    let seqs: Vec<u64> = events
+        .iter()
+        .filter_map(|event| event["seq"].as_u64())
+        .collect();
+    let first = last["seq"].as_u64().expect("a number") + 1;
+    let expected: Vec<u64> = (first..).take(events.len()).collect();
+    assert_eq!(seqs, expected, "each once, in order");
+    let names: Vec<&str> = events
+        .iter()
+        .filter_map(|event| event["event"].as_str())
+        .collect();
+    let mut rest = names.iter();
+    for name in [
+        "vrrp.track",
+        "vrrp.priority",
+        "vrrp.transition",
+        "vip.released",
+        "hook.failed",
+        "intent.set",
+    ] {
+        assert!(rest.any(|found| *found == name), "{name} in {names:?}");
+    }
+    let of = |name: &str| {
+        events
+            .iter()
+            .find(|event| event["event"] == name)
+            .expect("there is one")
+    };
+    assert_eq!(
+        of("vrrp.track")["reading"],
+        serde_json::json!({ "number": 200 })
+    );
+    assert_eq!(of("vrrp.priority")["priority"], 50);
+    assert_eq!(of("hook.failed")["outcome"], "exit 3: disk full");
+    let of_other_start = site.events_since("17-1");
+    assert_eq!(of_other_start[0]["event"], "events.lost");
+    assert_eq!(of_other_start[0]["restarted"], true);
 }

@@ -2,6 +2,8 @@
 //!
 //! Whoever learns something tells the desk; the desk asks the cores (`gate`, `standing`) and posts what has changed to the protocol thread.
 
+mod teller;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use daemon::verdict::Verdicts;
 use probe::{Prober, Status, Target, TargetKey};
 use tokio::sync::watch;
 
-use crate::event::{Standing, StateName, Why, Yield};
+use crate::event::{Standing, StateName};
 use crate::gate::{Belief, Gate};
 use crate::handover::Handovers;
 use crate::herald::Herald;
@@ -22,6 +24,7 @@ use crate::mailbox::Mailbox;
 use crate::plan::{Key, Share, Wanted, restarts, share};
 use crate::secrets::Secrets;
 use crate::standing::{Facts, Judgement, Reading, Readings, judge, reading_of};
+use teller::Teller;
 
 /// The desk.
 pub(crate) struct Desk {
@@ -36,6 +39,7 @@ pub(crate) struct Desk {
     /// Drained virtual routers with the reason.
     drained: BTreeMap<Key, String>,
     handovers: Handovers,
+    teller: Teller,
     /// Nobody whom it tells is waited for.
     pub(crate) herald: Herald,
     /// What operators want; `None` until the stored intents are known.
@@ -73,7 +77,8 @@ impl Desk {
             prober,
             drained: BTreeMap::new(),
             handovers: Handovers::default(),
-            herald: Herald::new(outlets.events),
+            herald: Herald::new(outlets.events.clone()),
+            teller: Teller::new(outlets.events),
             intents: None,
             held: false,
             judged: BTreeMap::new(),
@@ -104,6 +109,7 @@ impl Desk {
         let routers = &self.share.routers;
         self.gates.retain(|key, _| routers.contains_key(key));
         self.judged.retain(|key, _| routers.contains_key(key));
+        self.teller.keep(routers);
         // A router with another identity on the wire begins anew, and leaves nothing to adopt.
         self.started.retain(|key| {
             let (old, new) = (before.routers.get(key), routers.get(key));
@@ -270,6 +276,7 @@ impl Desk {
             };
             let belief = gate.belief(now);
             let tracks = self.readings_of(key, wanted, &statuses);
+            self.teller.tracked(key, &tracks);
             // What was not looked at yet may be bad: a router begins once it is known.
             let looked = wanted
                 .tracks
@@ -291,7 +298,7 @@ impl Desk {
             let new = !self.started.contains(key);
             if before != Some(judgement.standing) && (new || !self.held) {
                 if before.is_some() {
-                    tell(key, &belief, &judgement);
+                    self.teller.judged(key, &belief, &judgement);
                 }
                 standings.insert(key.clone(), judgement.standing);
             }
@@ -409,26 +416,6 @@ impl Desk {
     pub(crate) fn director_trouble(&self) -> Option<&str> {
         self.director.as_deref().filter(|_| self.needs_director())
     }
-}
-
-/// Priorities move for reasons that nobody should have to guess from transitions.
-fn tell(key: &Key, belief: &Belief, judgement: &Judgement) {
-    let yields = judgement.standing.yields;
-    let mut reasons: Vec<String> = yields
-        .map(|reason| Why::Yielded { reason }.to_string())
-        .into_iter()
-        .collect();
-    if let Belief::TableMissing { reason } = belief {
-        reasons.push(reason.clone());
-    }
-    reasons.extend(judgement.contributions.iter().map(|part| part.what.clone()));
-    let priority = yields.map_or(judgement.standing.priority, Yield::priority);
-    tracing::info!(
-        vip = key.vip,
-        priority,
-        reasons = reasons.join("; "),
-        "the priority has changed"
-    );
 }
 
 /// Where a tracked check looks: this node, unless the check says otherwise. Edge's readiness is not served on the loopback address.

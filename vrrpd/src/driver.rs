@@ -72,10 +72,17 @@ pub(crate) struct Shared {
     frames: Option<FrameSocket>,
     interfaces: BTreeMap<String, Interface>,
     reports_lost: u64,
+    /// Of these, those that the log knows of.
+    losses_told: u64,
 }
 
 impl Shared {
     fn report(&mut self, report: Report) {
+        let untold = self.reports_lost - self.losses_told;
+        let count = untold;
+        if untold > 0 && self.outbox.reports.try_send(Report::Lost { count }).is_ok() {
+            self.losses_told = self.reports_lost;
+        }
         if self.outbox.reports.try_send(report).is_err() {
             self.reports_lost += 1;
         }
@@ -105,6 +112,7 @@ impl Driver {
                 frames: None,
                 interfaces: BTreeMap::new(),
                 reports_lost: 0,
+                losses_told: 0,
             },
             instances: BTreeMap::new(),
             numbers: BTreeMap::new(),

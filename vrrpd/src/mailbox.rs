@@ -159,6 +159,15 @@ pub(crate) enum Report {
         priority: u8,
         own: u8,
     },
+    /// The kernel does not put an address on its interface, so another node shall have the VIP.
+    AddressesRefused {
+        key: Key,
+        reason: String,
+    },
+    /// Reports before this one that found no place in the queue.
+    Lost {
+        count: u64,
+    },
     /// The socket of a virtual router does not work, or works again (`None`).
     Socket {
         key: Key,

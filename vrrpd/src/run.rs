@@ -317,6 +317,13 @@ async fn log(
                     None => events.emit("vrrp.held_back", fields(false)),
                 }
             }
+            Report::AddressesRefused { key, reason } => events.alert(
+                "vrrp.addresses_refused",
+                json!({ "vip": key.vip, "family": key.family, "reason": reason }),
+            ),
+            Report::Lost { count } => {
+                events.alert("vrrp.reports_lost", json!({ "count": count }));
+            }
             Report::Settled { key } => lock(&desk).herald.handle_settled(&key),
             Report::LowerMaster {
                 key,

@@ -160,7 +160,13 @@ impl Instance {
         let generation = answer.generation;
         let input = match answer.result {
             Ok(()) => Input::AddressesUp { generation },
-            Err(reason) => Input::AddressesRefused { generation, reason },
+            Err(reason) => {
+                shared.report(Report::AddressesRefused {
+                    key: self.key.clone(),
+                    reason: reason.clone(),
+                });
+                Input::AddressesRefused { generation, reason }
+            }
         };
         self.feed(input, now, shared);
     }
