@@ -11,9 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use conf::Platform;
-use conf::platform::{
-    AddressOptions, AddressScope, Checksum, HmacMode, LinkDelay, Track, Vip, VipAddress,
-};
+use conf::platform::{AddressOptions, AddressScope, Checksum, HmacMode, LinkDelay, Track, Vip};
 use serde::{Deserialize, Serialize};
 
 use crate::hook::queue::Programs;
@@ -239,11 +237,9 @@ fn wanted(
     family: Family,
     secrets: &Secrets,
 ) -> Result<Option<Wanted>, String> {
-    let of_family = |addresses: &[VipAddress]| -> Vec<IpAddr> {
-        let addresses = addresses.iter().map(|address| address.address);
-        addresses.filter(|address| family.has(*address)).collect()
-    };
-    let advertised = of_family(&vip.addresses);
+    let carried = |address: &IpAddr| vip.carries(family == Family::Ipv4, address.is_ipv4());
+    let advertised = vip.addresses.iter().map(|address| address.address);
+    let advertised: Vec<IpAddr> = advertised.filter(|address| family.has(*address)).collect();
     if advertised.is_empty() {
         return Ok(None);
     }
@@ -251,10 +247,11 @@ fn wanted(
     let device = vip.vrrp.virtual_mac;
     let device = device.then(|| Device::new(family, vip.vrrp.id.get(), &interface));
     let mut held = Vec::new();
-    for address in vip.all_addresses().filter(|a| family.has(a.address)) {
+    for address in vip.all_addresses().filter(|a| carried(&a.address)) {
+        let on_device = address.network == vip.network && family.has(address.address);
         held.push(Held {
             interface: match &device {
-                Some(device) if address.network == vip.network => device.name.clone(),
+                Some(device) if on_device => device.name.clone(),
                 _ => self::interface(platform, node, &address.network)?,
             },
             address: address.address,
@@ -262,6 +259,8 @@ fn wanted(
             options: address.options.clone(),
         });
     }
+    let unadvertised = vip.unadvertised.iter().map(|address| address.address);
+    let unadvertised = unadvertised.filter(carried).collect();
     let own = platform
         .attachment(node, &vip.network)
         .map(|attachment| {
@@ -306,7 +305,7 @@ fn wanted(
             interval,
             down_adverts: vrrp.down_timer_adverts,
             addresses: advertised,
-            unadvertised: of_family(&vip.unadvertised),
+            unadvertised,
             preempt: vrrp.preempt,
             startup_delay: vrrp.startup_delay.as_duration(),
             pace: Pace {
@@ -322,7 +321,7 @@ fn wanted(
         interface,
         own,
         held,
-        routing: routing::of_family(platform, node, vip, family)?,
+        routing: routing::carried_by(platform, node, vip, family)?,
         device,
         checksum: vrrp.checksum,
         link_delay: vrrp.link_delay,

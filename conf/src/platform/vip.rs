@@ -42,6 +42,22 @@ impl Vip {
         self.addresses.iter().chain(&self.unadvertised)
     }
 
+    /// Whether the virtual router of one family carries what is of a family: its own, and the other one where no address of that is
+    /// advertised, so that there is no virtual router of it (keepalived's `virtual_ipaddress_excluded` may be of both families).
+    pub fn carries(&self, router_is_ipv4: bool, is_ipv4: bool) -> bool {
+        let advertised = |ipv4: bool| {
+            let mut addresses = self.addresses.iter();
+            addresses.any(|vip| vip.address.is_ipv4() == ipv4)
+        };
+        router_is_ipv4 == is_ipv4 || (advertised(router_is_ipv4) && !advertised(is_ipv4))
+    }
+
+    /// Whether some address that moves is of a family.
+    pub fn has_family(&self, ipv4: bool) -> bool {
+        self.all_addresses()
+            .any(|vip| vip.address.is_ipv4() == ipv4)
+    }
+
     /// Whether `address` is one of those that move.
     pub fn holds(&self, address: IpAddr) -> bool {
         self.all_addresses().any(|vip| vip.address == address)

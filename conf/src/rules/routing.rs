@@ -87,12 +87,11 @@ impl Judge<'_, '_> {
         family: Option<bool>,
     ) {
         let Some(ipv4) = family else { return };
-        let mut addresses = vip.addresses.iter();
-        if !addresses.any(|address| address.address.is_ipv4() == ipv4) {
+        if !vip.has_family(ipv4) {
             let family = if ipv4 { "IPv4" } else { "IPv6" };
             let message = format!("VIP `{name}` has no {family} address that this could follow");
             self.report(codes::ROUTING_FAMILY, Tiers::FAILOVER, span, key, message)
-                .help("each family of a VIP is a virtual router of its own: put it at a VIP that has the family");
+                .help("each family of a VIP has routes of its own: put it at a VIP that has the family");
         }
     }
 

@@ -62,19 +62,28 @@ pub struct Rule {
     pub interface: Option<String>,
 }
 
-/// Those of a VIP that are of `family`, routes first.
-pub(super) fn of_family(
+/// Those of a VIP that its virtual router of `family` carries, routes first.
+pub(super) fn carried_by(
     platform: &Platform,
     node: &str,
     vip: &Vip,
     family: Family,
 ) -> Result<Vec<Routing>, String> {
+    let carried = |ipv4: bool| vip.carries(family == Family::Ipv4, ipv4);
     let routes = vip.routes.iter();
-    let routes = routes.filter(|route| family.has(route.to.addr()));
+    let routes = routes.filter(|route| carried(route.to.addr().is_ipv4()));
     let routes = routes.map(|written| route(platform, node, vip, written).map(Routing::Route));
-    let rules = vip.rules.iter();
-    let rules = rules.filter(|rule| rule.is_of(family == Family::Ipv4));
-    let rules = rules.map(|written| rule(platform, node, written, family).map(Routing::Rule));
+    // A rule that names no address is one of each family.
+    let rules = vip.rules.iter().flat_map(|rule| {
+        let families = [Family::Ipv4, Family::Ipv6].into_iter();
+        families.map(move |family| (rule, family))
+    });
+    let rules = rules.filter(|(rule, family)| {
+        let ipv4 = *family == Family::Ipv4;
+        rule.is_of(ipv4) && vip.has_family(ipv4) && carried(ipv4)
+    });
+    let rules =
+        rules.map(|(written, family)| rule(platform, node, written, family).map(Routing::Rule));
     routes.chain(rules).collect()
 }
 

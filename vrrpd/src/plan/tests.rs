@@ -313,3 +313,52 @@ fn a_route_more_or_less_is_no_disruption() {
         ]
     );
 }
+
+#[test]
+fn what_is_of_the_other_family_goes_along_where_that_has_no_router() {
+    let text = BASE
+        .replace(
+            "\"10.0.0.100/32\", \"2001:db8::100/128\"]",
+            "\"10.0.0.100/32\"]",
+        )
+        .replacen(
+            "id = 51, advert_interval = \"100ms\" }",
+            "id = 51, virtual_mac = true }
+unadvertised = [\"2001:db8::101/128\", \"10.0.0.101/32\"]
+routes = [{ to = \"2001:db8:5::/48\", via = \"2001:db8::1\" }]
+rules = [{ priority = 9, table = 7, mark = 1 }]",
+            1,
+        );
+    let share = share_of("lb1", &text);
+    let web = share.routers.values().next().unwrap();
+    assert_eq!(share.routers.len(), 1);
+    let held: Vec<String> = web
+        .held
+        .iter()
+        .map(|held| format!("{} {}", held.interface, held.address))
+        .collect();
+    // The virtual MAC is one of IPv4.
+    assert_eq!(
+        held,
+        [
+            "vrrp4.51 10.0.0.100",
+            "eth0 2001:db8::101",
+            "vrrp4.51 10.0.0.101"
+        ]
+    );
+    assert_eq!(web.config.addresses.len(), 1);
+    assert_eq!(
+        web.config.unadvertised.len(),
+        2,
+        "announced like the others"
+    );
+    let routing: Vec<String> = web.routing.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        routing,
+        [
+            "route 2001:db8:5::/48 via 2001:db8::1 dev eth0",
+            "rule 9: from all fwmark 0x1 lookup 7",
+            "rule 9: from all fwmark 0x1 lookup 7",
+        ]
+    );
+}
