@@ -3,6 +3,7 @@
 //! What was seen is gathered first (`Facts`), files below a root that a test can choose; `findings` judges it.
 
 mod hearing;
+mod hooks;
 mod interface;
 mod process;
 #[cfg(test)]
@@ -126,6 +127,7 @@ pub(crate) async fn examine(
 fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     let share = facts.share;
     let mut findings = process::findings(facts);
+    findings.extend(hooks::findings(share));
     for warning in &share.warnings {
         let found = Finding::fine("platform file", warning.clone());
         findings.push(found.bad("the virtual router does not run", "vrrpd check"));

@@ -170,7 +170,8 @@ pub enum Action {
     },
     /// The kernel has answered for the addresses of a master for the first time: they are there, or refused. Whoever waits for it may go on.
     Settled,
-    /// As master it has heard a master of lower priority (or of an equal one that gives way); at most once a second.
+    /// As master it has heard a master of lower priority (or of an equal one that gives way) for longer than the loser of an election
+    /// takes; at most once a second.
     LowerMaster {
         /// The other master.
         peer: IpAddr,

@@ -21,7 +21,9 @@ use crate::rights;
 use queue::{Action, Last, Programs, Queue, Run};
 
 /// Programs of the whole daemon that run at the same time: hundreds of virtual routers may move at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: u8 = 16;
+/// The longest that the end of the daemon waits for all of them: systemd ends a service that takes 90 s by SIGKILL.
+const LAST_HOOKS: Duration = Duration::from_secs(60);
 
 /// The hook programs of this node.
 pub(crate) struct Hooks {
@@ -70,7 +72,7 @@ impl Hooks {
             workers: BTreeMap::new(),
             common: Arc::new(Common {
                 events,
-                slots: Semaphore::new(AT_ONCE),
+                slots: Semaphore::new(usize::from(AT_ONCE)),
                 refused: Mutex::default(),
             }),
             held_back: None,
@@ -147,8 +149,10 @@ impl Hooks {
             .map(|worker| (worker.desk.queue().patience(), worker.desk.idle.subscribe()))
             .filter(|(patience, _)| !patience.is_zero())
             .collect();
-        let patience = busy.iter().map(|(patience, _)| *patience).max();
-        let patience = patience.unwrap_or(Duration::ZERO);
+        let longest = busy.iter().map(|(patience, _)| *patience).max();
+        let all: Duration = busy.iter().map(|(patience, _)| *patience).sum();
+        let patience = longest.unwrap_or(Duration::ZERO) + all / u32::from(AT_ONCE);
+        let patience = patience.min(LAST_HOOKS);
         async move {
             let all = async {
                 for (_, mut idle) in busy {

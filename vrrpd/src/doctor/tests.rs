@@ -440,3 +440,13 @@ fn the_json_has_the_same_names_in_every_finding() {
         assert_eq!(finding["grade"], "fine");
     }
 }
+
+#[test]
+fn a_hook_program_that_would_not_be_started_is_named() {
+    let mut machine = Machine::new();
+    machine.platform = PLATFORM.replace(
+        "vrrp = { id = 51 }",
+        "vrrp = { id = 51 }\nhooks = { master = [\"/bin/sh\"], any = [\"/no/such/program\"] }\n[vrrpd]\nallow_hooks = true",
+    );
+    machine.complains(&["! hook program /no/such/program", "No such file"]);
+}

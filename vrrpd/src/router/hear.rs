@@ -98,8 +98,10 @@ impl Router {
                 self.advertise(own, now);
             }
             self.announcer.again(now);
+            // The loser of an election sends one last advert; only one that goes on is another master.
+            let loser = now.since(self.since) < self.down_interval();
             let told = self.lower_told;
-            if told.is_none_or(|told| now.since(told) >= LOWER_EVERY) {
+            if !loser && told.is_none_or(|told| now.since(told) >= LOWER_EVERY) {
                 self.lower_told = Some(now);
                 self.actions.push_back(Action::LowerMaster {
                     peer: source,

@@ -712,5 +712,6 @@ fn a_lower_master_is_told_of_at_most_once_a_second() {
         let lower = |action: &Action| matches!(action, Action::LowerMaster { peer, priority: 90 } if *peer == LOWER_IP);
         told.extend(actions.iter().any(lower).then_some(n));
     }
-    assert_eq!(told, [0, 10, 20]);
+    // At priority 100 the Down interval is 361 ms: until then it may be the loser's last one.
+    assert_eq!(told, [4, 14, 24]);
 }
