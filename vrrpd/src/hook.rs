@@ -320,3 +320,92 @@ async fn until(deadline: Option<(conf::Moment, &'static str)>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use conf::platform::Occasion;
+
+    use super::*;
+
+    /// A folder in which whoever programs run as may write, and the file there with what they say.
+    struct Trace(tempfile::TempDir);
+
+    impl Trace {
+        fn new() -> Trace {
+            let folder = tempfile::tempdir().unwrap();
+            let open = std::fs::Permissions::from_mode(0o777);
+            std::fs::set_permissions(folder.path(), open).unwrap();
+            Trace(folder)
+        }
+
+        fn programs(&self, occasion: Occasion) -> Programs {
+            let file = self.0.path().join("trace");
+            let script = format!("sleep 0.05; echo \"$@\" >> {}", file.display());
+            let command = ["/bin/sh", "-c", &script, "hook"].map(str::to_owned);
+            Programs {
+                of: [(occasion, command.into())].into(),
+                timeout: Duration::from_secs(20),
+                user: "nobody".to_owned(),
+            }
+        }
+
+        fn lines(&self) -> Vec<String> {
+            let text = std::fs::read_to_string(self.0.path().join("trace")).unwrap_or_default();
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    fn group(number: usize) -> About {
+        About::Group(format!("g{number}"))
+    }
+
+    fn notice(number: usize, word: Word) -> Notice {
+        Notice {
+            about: group(number),
+            word,
+            priority: 250,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_file_no_longer_names_is_told_of_its_end() {
+        let trace = Trace::new();
+        let mut hooks = Hooks::new(Events::default());
+        let one = [(group(1), trace.programs(Occasion::Stop))].into();
+        hooks.set(Some(&one));
+        hooks.tell(&notice(1, Word::Backup));
+        hooks.set(Some(&BTreeMap::new()));
+        hooks.tell(&notice(1, Word::Stop));
+        hooks.finish().await;
+        assert_eq!(trace.lines(), ["GROUP g1 STOP 250"]);
+        hooks.set(Some(&BTreeMap::new()));
+        assert_eq!(hooks.workers.len(), 0, "and then forgotten");
+        // Where programs are not allowed any more, none runs.
+        hooks.set(Some(&one));
+        hooks.tell(&notice(1, Word::Backup));
+        hooks.set(None);
+        hooks.tell(&notice(1, Word::Stop));
+        hooks.finish().await;
+        assert_eq!(trace.lines().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_for_the_programs_of_more_routers_than_run_at_once() {
+        let trace = Trace::new();
+        let mut hooks = Hooks::new(Events::default());
+        let many = 3 * usize::from(AT_ONCE);
+        let all = (0..many).map(|number| (group(number), trace.programs(Occasion::Stop)));
+        hooks.set(Some(&all.collect()));
+        hooks.hold_back();
+        for number in 0..many {
+            hooks.tell(&notice(number, Word::Backup));
+            hooks.tell(&notice(number, Word::Stop));
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(trace.lines(), [""; 0], "it is held back");
+        hooks.finish().await;
+        assert_eq!(trace.lines().len(), many);
+    }
+}
