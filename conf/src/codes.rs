@@ -139,6 +139,7 @@ codes! {
     VIRTUAL_MAC_OWNER = "E0252": "The owner of an address (priority 255) has it on its own interface. The same address on the interface of the virtual MAC would be on the machine twice, with two Ethernet addresses.";
     ADDRESS_OPTION = "E0260": "The kernel has this option for addresses of the other family only, or the value does not fit the address. keepalived hands it over and the kernel ignores it.";
     ADDRESS_LABEL = "E0261": "A label is the interface's name, a colon and a word of your own, together at most 15 characters (IFNAMSIZ). The file gives the word alone, because the interfaces of the directors may have different names.";
+    VIP_FAMILY = "E0262": "`family` is for a VIP with `addresses = []`, which moves routes, hooks and unadvertised addresses alone (keepalived's `no_virtual_ipaddress`). Its adverts have no address: version 3 alone allows that, and only between such virtual routers, since others drop them (RFC 9568 erratum 8299).";
     ROUTING_FAMILY = "E0270": "Routes and rules are of one family, and follow the virtual router of that family. Each family of a VIP is a virtual router of its own.";
     ROUTE_GATEWAY = "E0271": "The kernel sends packets for a gateway to its MAC address, so the gateway must be on a network of the directors. Where no address of the interface says so, `onlink` does.";
     ROUTE_SOURCE = "E0272": "The kernel takes a route only while the node has its source address, so the source must be one of the VIP, which is there before the route and goes after it.";

@@ -27,7 +27,7 @@ pub use layer7::{
     Balance, Bind, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route, RouteAction,
     Server, ServerAddress, Site, Timeouts, TlsUpstream, Upstream,
 };
-pub use moved::{AddressOptions, AddressScope, VipAddress};
+pub use moved::{AddressOptions, AddressScope, IpFamily, VipAddress};
 pub use node::{Attachment, Group, Network, Node};
 pub use policy::{ChangeBudget, OnFailure, ServicePolicy, SorryServer};
 pub use routing::{RouteKind, VipRoute, VipRule};

@@ -143,7 +143,9 @@ impl<'j, 'a> Judge<'j, 'a> {
                     .iter()
                     .any(|director| edges.contains(director.as_str()))
             });
-            if !used && !local {
+            // One without addresses is there for its routes or hooks.
+            let bare = element.raw.family.is_some();
+            if !used && !local && !bare {
                 self.report(
                     crate::codes::UNUSED_VIP,
                     Tiers::LAYER4,

@@ -198,6 +198,43 @@ fn a_refused_route_is_told_and_the_vip_stays() {
 }
 
 #[test]
+fn a_vip_without_addresses_moves_its_routes() {
+    let mut pair = Pair::start(&["10.0.0.100/32"], VRRP, None);
+    pair.await_holders(&["lb1"]);
+    let more = "family = \"ipv4\"\nroutes = [{ to = \"10.6.0.0/16\", kind = \"blackhole\" }]\n";
+    for (at, node) in ["lb1", "lb2"].into_iter().enumerate() {
+        let text = pair.text(VRRP, false).replace("\"10.0.0.100/32\"", "") + more;
+        let file = pair.folder.path().join(format!("{node}.toml"));
+        std::fs::write(file, text).expect("the file can be written");
+        reload(&pair, at);
+    }
+    let has = |pair: &Pair, node: &str| routing(pair, node, true) == ["blackhole 10.6.0.0/16"];
+    let alone = |pair: &Pair, holder: &str, other: &str| {
+        wait::until(&format!("{holder} alone has it"), PATIENCE, || {
+            has(pair, holder) && routing(pair, other, true).is_empty()
+        });
+    };
+    alone(&pair, "lb1", "lb2");
+    for node in ["lb1", "lb2"] {
+        assert!(
+            !pair.lab.node(node).has_address("eth0", "10.0.0.100"),
+            "{node}"
+        );
+    }
+    let dropped = |pair: &Pair, at: usize| pair.daemons[at].metric("vrrp_packet_errors_total", "");
+    // Between the two reloads the one that still had its address drops what has none.
+    let before = dropped(&pair, 1);
+    pair.daemons[0].stop();
+    alone(&pair, "lb2", "lb1");
+    pair.daemons[0].spawn();
+    pair.daemons[0].wait_ready();
+    alone(&pair, "lb1", "lb2");
+    // They understand one another.
+    assert_eq!(dropped(&pair, 0), 0.0);
+    assert_eq!(dropped(&pair, 1), before);
+}
+
+#[test]
 fn addresses_have_their_options() {
     let pair = Pair::start(&["10.0.0.100/32", "2001:db8::100/128"], VRRP, None);
     pair.await_holders(&["lb1"]);

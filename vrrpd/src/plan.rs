@@ -240,7 +240,7 @@ fn wanted(
     let carried = |address: &IpAddr| vip.carries(family == Family::Ipv4, address.is_ipv4());
     let advertised = vip.addresses.iter().map(|address| address.address);
     let advertised: Vec<IpAddr> = advertised.filter(|address| family.has(*address)).collect();
-    if advertised.is_empty() {
+    if !vip.has_router(family == Family::Ipv4) {
         return Ok(None);
     }
     let interface = interface(platform, node, &vip.network)?;
@@ -289,6 +289,7 @@ fn wanted(
         way: way(platform, node, vip, family),
         password: password(vip, secrets)?,
         hmac: hmac(vip, secrets)?,
+        bare: advertised.is_empty(),
     };
     let group = platform.sync_groups.values();
     let mut group = group.filter(|group| group.vips.iter().any(|member| member == name));

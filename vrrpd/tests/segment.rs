@@ -109,6 +109,7 @@ fn rules() -> Rules {
         way: Way::Multicast,
         password: None,
         hmac: None,
+        bare: false,
     }
 }
 

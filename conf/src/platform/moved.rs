@@ -18,6 +18,16 @@ pub struct VipAddress {
     pub options: AddressOptions,
 }
 
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IpFamily {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
 /// How an address is added (keepalived's options of `virtual_ipaddress`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 pub struct AddressOptions {

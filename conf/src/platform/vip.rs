@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Check, Place, VipAddress, VipRoute, VipRule};
+use super::{Check, IpFamily, Place, VipAddress, VipRoute, VipRule};
 use crate::unit::{Interval, Priority, Vrid};
 
 /// Addresses that move together between directors: one virtual router per address family.
@@ -18,6 +18,8 @@ pub struct Vip {
     pub network: String,
     /// The advertised addresses, all in `network`, in the file's order.
     pub addresses: Vec<VipAddress>,
+    /// Of a VIP that has no addresses on purpose (keepalived's `no_virtual_ipaddress`): the family of its virtual router.
+    pub family: Option<IpFamily>,
     /// Addresses that move along without being advertised (keepalived's `virtual_ipaddress_excluded`), on any network of the directors:
     /// the floating return gateway of NAT services is one.
     pub unadvertised: Vec<VipAddress>,
@@ -42,20 +44,25 @@ impl Vip {
         self.addresses.iter().chain(&self.unadvertised)
     }
 
+    /// Whether there is a virtual router of a family: one that has advertised addresses, or the one of a VIP that has none on purpose.
+    pub fn has_router(&self, ipv4: bool) -> bool {
+        let mut addresses = self.addresses.iter();
+        addresses.any(|vip| vip.address.is_ipv4() == ipv4)
+            || self
+                .family
+                .is_some_and(|family| (family == IpFamily::Ipv4) == ipv4)
+    }
+
     /// Whether the virtual router of one family carries what is of a family: its own, and the other one where no address of that is
     /// advertised, so that there is no virtual router of it (keepalived's `virtual_ipaddress_excluded` may be of both families).
     pub fn carries(&self, router_is_ipv4: bool, is_ipv4: bool) -> bool {
-        let advertised = |ipv4: bool| {
-            let mut addresses = self.addresses.iter();
-            addresses.any(|vip| vip.address.is_ipv4() == ipv4)
-        };
-        router_is_ipv4 == is_ipv4 || (advertised(router_is_ipv4) && !advertised(is_ipv4))
+        router_is_ipv4 == is_ipv4 || (self.has_router(router_is_ipv4) && !self.has_router(is_ipv4))
     }
 
-    /// Whether some address that moves is of a family.
+    /// Whether it moves something of a family.
     pub fn has_family(&self, ipv4: bool) -> bool {
-        self.all_addresses()
-            .any(|vip| vip.address.is_ipv4() == ipv4)
+        let mut addresses = self.all_addresses();
+        self.has_router(ipv4) || addresses.any(|vip| vip.address.is_ipv4() == ipv4)
     }
 
     /// Whether `address` is one of those that move.

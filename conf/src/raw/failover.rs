@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::decode::{At, Cidr, WholeNumber, short_or_table, table, words};
 use crate::raw::check::CheckRef;
-use crate::raw::moved::Moved;
+use crate::raw::moved::{Family, Moved};
 use crate::raw::routing::{Route, Rule};
 use crate::unit::{Interval, Priority, Vrid};
 
@@ -22,6 +22,8 @@ table! {
             vrrp: Vrrp,
         }
         optional {
+            /// Of a VIP with `addresses = []`, which moves its routes, unadvertised addresses and hooks alone: the family of its virtual router.
+            family: Family,
             /// Addresses that move along without being advertised, such as the return gateway of NAT services.
             unadvertised: Vec<At<Moved>>,
             /// Routes that are there while the director holds the VIP.

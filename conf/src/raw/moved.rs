@@ -5,6 +5,16 @@ use std::net::IpAddr;
 use crate::decode::{At, Cidr, short_or_table, table, words};
 
 words! {
+    /// An address family.
+    Family {
+        /// IPv4.
+        Ipv4 = "ipv4",
+        /// IPv6.
+        Ipv6 = "ipv6",
+    }
+}
+
+words! {
     /// How far an IPv4 address is valid.
     AddressScope {
         /// Everywhere.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::moved::family;
 use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
@@ -43,8 +44,12 @@ impl<'a> Resolver<'a> {
         if let Some(network) = &raw.network {
             self.known_network(network, Tiers::VIP, &format!("{key}.network"));
         }
+        let bare = raw.family.is_some();
         self.list(
-            raw.addresses.as_ref(),
+            // One without addresses says so.
+            raw.addresses
+                .as_ref()
+                .filter(|list| !bare || !list.is_empty()),
             Tiers::VIP,
             &format!("{key}.addresses"),
             |moved| {
@@ -76,6 +81,7 @@ impl<'a> Resolver<'a> {
         Some(Vip {
             name: name.to_owned(),
             addresses,
+            family: given(&raw.family).map(family),
             unadvertised,
             routes,
             rules,

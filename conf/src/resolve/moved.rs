@@ -4,10 +4,12 @@ use std::net::IpAddr;
 
 use super::{Resolver, given};
 use crate::decode::At;
-use crate::platform::{AddressOptions, AddressScope, VipAddress};
+use crate::platform::{AddressOptions, AddressScope, IpFamily, VipAddress};
 use crate::problems::Tiers;
 use crate::raw::failover::Vip as RawVip;
-use crate::raw::moved::{AddressScope as RawScope, Moved, MovedTable, PreferredLifetime};
+use crate::raw::moved::{
+    AddressScope as RawScope, Family as RawFamily, Moved, MovedTable, PreferredLifetime,
+};
 
 impl Resolver<'_> {
     /// The addresses of a list; those whose network or address could not be read are left out.
@@ -34,6 +36,13 @@ impl Resolver<'_> {
             }
         }
         addresses
+    }
+}
+
+pub(super) fn family(raw: RawFamily) -> IpFamily {
+    match raw {
+        RawFamily::Ipv4 => IpFamily::Ipv4,
+        RawFamily::Ipv6 => IpFamily::Ipv6,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::decode::At;
 use crate::platform::Vip;
 use crate::problems::Tiers;
 use crate::raw::failover::Vip as RawVip;
-use crate::raw::moved::Moved;
+use crate::raw::moved::{Family, Moved};
 use crate::source::Span;
 use crate::unit::Interval;
 
@@ -33,6 +33,7 @@ impl Judge<'_, '_> {
             };
             self.addresses(name, vip, raw);
             self.address_options(name, vip, raw);
+            self.without_addresses(name, vip, raw);
             self.routing(name, vip, raw);
             self.directors(name, vip, raw);
             self.advert_interval(name, raw);
@@ -171,17 +172,13 @@ impl Judge<'_, '_> {
         };
         let addresses = &on.addresses;
         for (ipv4, family) in [(true, "IPv4"), (false, "IPv6")] {
-            let wanted = vip
-                .addresses
-                .iter()
-                .any(|address| address.address.is_ipv4() == ipv4);
-            if wanted && !addresses.iter().any(|address| address.is_ipv4() == ipv4) {
+            if vip.has_router(ipv4) && !addresses.iter().any(|address| address.is_ipv4() == ipv4) {
                 self.report(
                     codes::DIRECTOR_FAMILY,
                     Tiers::VIP,
                     director.span,
                     format!("vip.{name}.directors"),
-                    format!("VIP `{name}` has an {family} address, but director `{}` has none on network `{network}`", director.value),
+                    format!("VIP `{name}` has an {family} virtual router, but director `{}` has no {family} address on network `{network}`", director.value),
                 )
                 .help("adverts are sent from the director's own address of the same family");
             }
@@ -377,9 +374,11 @@ impl Judge<'_, '_> {
         for (priority, director) in written.value.iter().zip(&vip.directors) {
             let own = self.platform.attachment(director, &vip.network);
             let owner = own.is_some_and(|own| {
-                vip.addresses
-                    .iter()
-                    .all(|address| own.addresses.contains(&address.address))
+                !vip.addresses.is_empty()
+                    && vip
+                        .addresses
+                        .iter()
+                        .all(|address| own.addresses.contains(&address.address))
             });
             if priority.value.get() == OWNER && !owner {
                 self.report(
@@ -477,6 +476,13 @@ impl Judge<'_, '_> {
                 .flat_map(|addresses| &addresses.value)
                 .filter_map(|address| Some(address.cidr()?.0.addr().is_ipv4()))
                 .collect();
+            families.extend(
+                element
+                    .raw
+                    .family
+                    .as_ref()
+                    .map(|at| at.value == Family::Ipv4),
+            );
             families.sort_unstable();
             families.dedup();
             for ipv4 in families {

@@ -103,7 +103,5 @@ fn clash(one: &Vip, other: &Vip) -> bool {
 }
 
 fn has_family(vip: &Vip, ipv4: bool) -> bool {
-    vip.addresses
-        .iter()
-        .any(|own| own.address.is_ipv4() == ipv4)
+    vip.has_router(ipv4)
 }

@@ -38,6 +38,40 @@ impl Judge<'_, '_> {
         }
     }
 
+    /// A VIP without addresses says so, and has nothing that needs one.
+    pub(super) fn without_addresses(&mut self, name: &str, vip: &Vip, raw: &RawVip) {
+        let Some(family) = raw.family.as_ref() else {
+            return;
+        };
+        let key = format!("vip.{name}.family");
+        let platform = self.platform;
+        let mut services = platform.virtual_services.values();
+        let service = services.find(|service| service.vips.iter().any(|vip| vip == name));
+        let (message, help) = if !vip.addresses.is_empty() {
+            (
+                format!("VIP `{name}` has addresses, and they say of which family it is"),
+                "take `family` out: it is for a VIP with `addresses = []`",
+            )
+        } else if vip.vrrp.version == 2 {
+            (
+                format!("VIP `{name}` has no addresses, and VRRP version 2 cannot do without"),
+                "use version 3",
+            )
+        } else if let Some(service) = service {
+            (
+                format!(
+                    "virtual service `{}` answers on VIP `{name}`, which has no addresses",
+                    service.name
+                ),
+                "give the VIP an address, or name another one in the service",
+            )
+        } else {
+            return;
+        };
+        self.report(codes::VIP_FAMILY, Tiers::VIP, family.span, key, message)
+            .help(help);
+    }
+
     /// Options of the other family would be ignored by the kernel.
     fn option_families(&mut self, key: &str, address: IpAddr, table: &MovedTable) {
         fn place<T>(option: &Option<At<T>>) -> Option<Span> {

@@ -60,9 +60,8 @@ impl Judge<'_, '_> {
     }
 }
 
-/// Whether there are IPv4 addresses, IPv6 ones, or both.
+/// The families of its virtual routers; true: IPv4.
 fn families(vip: &Vip) -> impl Iterator<Item = bool> {
-    vip.addresses
-        .iter()
-        .map(|address| address.address.is_ipv4())
+    let both = [true, false].into_iter();
+    both.filter(|ipv4| vip.has_router(*ipv4))
 }

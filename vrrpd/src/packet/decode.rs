@@ -23,6 +23,9 @@ pub struct Rules {
     pub password: Option<[u8; PASSWORD]>,
     /// The HMAC trailer.
     pub hmac: Option<Hmac>,
+    /// This virtual router has no addresses on purpose, and takes adverts of others that have none (keepalived's `no_virtual_ipaddress`);
+    /// all others drop them (RFC 9568 erratum 8299).
+    pub bare: bool,
 }
 
 /// How adverts travel.
@@ -93,7 +96,7 @@ pub fn decode(
     if !rules.way.leads_to(origin.destination) {
         return Err(PacketError::Destination);
     }
-    if count == 0 {
+    if count == 0 && !rules.bare {
         return Err(PacketError::Count);
     }
     if interval == 0 || (rules.version == Version::V2 && interval != rules.interval) {

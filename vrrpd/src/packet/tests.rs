@@ -19,6 +19,7 @@ fn rules() -> Rules {
         way: Way::Multicast,
         password: None,
         hmac: None,
+        bare: false,
     }
 }
 
@@ -136,7 +137,10 @@ fn each_fault_has_its_reason_in_the_order_of_the_checks() {
             datagram(&hex("31339601000af1dbc0000264"), 255, unicast),
             PacketError::Destination,
         ),
-        (datagram(&sealed(empty), 255, GROUP), PacketError::Count),
+        (
+            datagram(&sealed(empty.clone()), 255, GROUP),
+            PacketError::Count,
+        ),
         (
             datagram(&sealed(with(5, 0)), 255, GROUP),
             PacketError::Interval,
@@ -145,6 +149,13 @@ fn each_fault_has_its_reason_in_the_order_of_the_checks() {
     for (bytes, error) in cases {
         assert_eq!(read(&bytes).map(|_| ()), Err(error), "{bytes:02x?}");
     }
+    // keepalived's `no_virtual_ipaddress` sends it, and so do we: between such routers alone.
+    let bare = Rules {
+        bare: true,
+        ..rules()
+    };
+    let taken = read_by(&datagram(&sealed(empty), 255, GROUP), &bare);
+    assert_eq!(taken.map(|taken| taken.advert.addresses), Ok(Vec::new()));
     let labels: std::collections::BTreeSet<_> = PacketError::ALL.map(PacketError::label).into();
     assert_eq!(labels.len(), PacketError::ALL.len());
 }

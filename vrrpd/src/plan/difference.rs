@@ -223,7 +223,11 @@ fn order(old: &Share, new: &Share) -> Vec<String> {
                 "virtual router {key}: a new id makes two virtual routers until every director has it: reload the backups first, the master last"
             ));
         }
-        if before.config.addresses != after.config.addresses {
+        if before.rules.bare != after.rules.bare {
+            order.push(format!(
+                "virtual router {key}: one with addresses drops adverts that have none: reload all directors within one Down interval, the backups first"
+            ));
+        } else if before.config.addresses != after.config.addresses {
             order.push(format!(
                 "virtual router {key}: keepalived before 2.3 as a peer drops adverts with another address list: reload all directors within one Down interval"
             ));

@@ -362,3 +362,22 @@ rules = [{ priority = 9, table = 7, mark = 1 }]",
         ]
     );
 }
+
+#[test]
+fn a_vip_without_addresses_has_a_virtual_router_all_the_same() {
+    let text = BASE.replacen(
+        "[\"10.0.0.100/32\", \"2001:db8::100/128\"]",
+        "[]\nfamily = \"ipv6\"\nroutes = [{ to = \"2001:db8:5::/48\", via = \"2001:db8::1\" }]",
+        1,
+    );
+    let share = share_of("lb1", &text);
+    let names: Vec<String> = share.routers.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["web/ipv6"]);
+    let web = share.routers.values().next().unwrap();
+    assert!(web.rules.bare && web.held.is_empty() && web.config.addresses.is_empty());
+    assert_eq!(web.routing.len(), 1);
+    let with = share_of("lb1", BASE);
+    assert!(with.routers.values().all(|wanted| !wanted.rules.bare));
+    let order = difference(&with, &share).order;
+    assert!(order[0].contains("adverts that have none"), "{order:?}");
+}
