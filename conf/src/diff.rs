@@ -243,6 +243,14 @@ fn identified(items: &[Value]) -> Option<BTreeMap<String, &Value>> {
     let mut named = BTreeMap::new();
     for item in items {
         let item_name = match item {
+            // Routes and rules of a VIP.
+            Value::Object(fields) if fields.contains_key("table") => {
+                let keys = ["priority", "to", "table", "metric"];
+                let given = keys.iter().filter_map(|key| fields.get(*key));
+                let given = given.filter(|value| !value.is_null());
+                let given: Vec<String> = given.map(|value| shown("table", value)).collect();
+                given.join(" ")
+            }
             Value::Object(fields) => match (
                 fields.get("hosts"),
                 fields.get("path"),

@@ -121,3 +121,37 @@ fn a_longer_vip_list_needs_an_order_across_nodes() {
     );
     assert!(ordered);
 }
+
+#[test]
+fn a_route_is_known_by_where_it_leads() {
+    let with = |routes: &str| {
+        let head = "[vip.web.vrrp]\n";
+        assert!(FILE.contains(head));
+        platform(&FILE.replacen(head, &format!("{routes}\n{head}"), 1))
+    };
+    let before = with(
+        r#"routes = [{ to = "10.5.0.0/16", via = "10.0.0.1", table = 7 }]
+rules = [{ priority = 9, table = 7, mark = 1 }]"#,
+    );
+    let after = with(
+        r#"routes = [{ to = "10.6.0.0/16", via = "10.0.0.1" }, { to = "10.5.0.0/16", via = "10.0.0.2", table = 7 }]
+rules = [{ priority = 9, table = 8, mark = 1 }]"#,
+    );
+    let lines: Vec<String> = diff(&before, &after)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let begins = [
+        "~ vip.web.routes[10.5.0.0/16 7].via: \"10.0.0.1\" -> \"10.0.0.2\"",
+        "+ vip.web.routes[10.6.0.0/16 254]",
+        "- vip.web.rules[9 7]",
+        "+ vip.web.rules[9 8]",
+    ];
+    for begin in begins {
+        assert!(
+            lines.iter().any(|line| line.starts_with(begin)),
+            "{begin}: {lines:#?}"
+        );
+    }
+    assert_eq!(lines.len(), begins.len(), "{lines:#?}");
+}

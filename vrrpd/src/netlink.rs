@@ -5,6 +5,7 @@
 
 mod damper;
 mod device;
+mod failure;
 mod keeper;
 mod routing;
 mod table;

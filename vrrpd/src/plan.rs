@@ -259,6 +259,7 @@ fn wanted(
             options: address.options.clone(),
         });
     }
+    let routing = routing::carried_by(platform, node, vip, family, device.as_ref())?;
     let unadvertised = vip.unadvertised.iter().map(|address| address.address);
     let unadvertised = unadvertised.filter(carried).collect();
     let own = platform
@@ -322,7 +323,7 @@ fn wanted(
         interface,
         own,
         held,
-        routing: routing::carried_by(platform, node, vip, family)?,
+        routing,
         device,
         checksum: vrrp.checksum,
         link_delay: vrrp.link_delay,

@@ -62,7 +62,7 @@ table! {
             mark: WholeNumber<1, 4_294_967_295>,
             /// The bits of the mark that are compared. Default all.
             mask: WholeNumber<1, 4_294_967_295>,
-            /// Packets that came in from this network.
+            /// Packets that came in from this network; with a virtual MAC, of the VIP's network those to that MAC.
             network: String,
         }
     }

@@ -45,9 +45,11 @@ impl Net {
         })
     }
 
-    /// The same, where the kernel leaves out of a listing what was not asked for (NETLINK_GET_STRICT_CHK, Linux 4.20).
+    /// The same, and the kernel leaves out of a listing what was not asked for (NETLINK_GET_STRICT_CHK, Linux 4.20; older ones do not).
     pub fn connect_strict() -> Result<Net, Error> {
-        let (connection, handle, _unsolicited) = rtnetlink::new_connection_with_strict_check()
+        let strict = rtnetlink::new_connection_with_strict_check();
+        let (connection, handle, _unsolicited) = strict
+            .or_else(|_| rtnetlink::new_connection())
             .map_err(|source| refused("open", Object::Socket, source))?;
         Ok(Net {
             handle,

@@ -13,20 +13,13 @@ use crate::mailbox::{Acknowledgement, Desired, Wish};
 use crate::plan::{Held, Key};
 
 use super::device::Devices;
+use super::failure::{Failure, failure};
 use super::view::View;
 use crate::vmac::Device;
 
 /// How often an address is put back within [`RESTORE_WINDOW`] before its virtual router leaves the VIP to others.
 const RESTORES: usize = 3;
 const RESTORE_WINDOW: Duration = Duration::from_secs(10);
-
-/// Why a wish is not fulfilled.
-enum Failure {
-    /// The kernel did not answer.
-    Silence(String),
-    /// It cannot be, or must not be.
-    Refusal(String),
-}
 
 /// What has been done, and what is still to do.
 pub(crate) struct Keeper {
@@ -319,17 +312,6 @@ fn new_address(held: &Held, index: u32, on_device: bool) -> NewAddress {
     // The way to the network stays the one of the interface below; addresses of the link have none but their own.
     new.no_prefix_route = options.noprefixroute || (on_device && !is_link_local(held.address));
     new
-}
-
-fn failure(error: net::Error) -> Failure {
-    let reason = match std::error::Error::source(&error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    };
-    match error {
-        net::Error::TimedOut { .. } => Failure::Silence(reason),
-        _ => Failure::Refusal(reason),
-    }
 }
 
 fn is_link_local(address: IpAddr) -> bool {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use conf::Moment;
 use serde::Serialize;
 
+use super::failure::Failure;
 use crate::mailbox::Desired;
 use crate::plan::{Key, Routing, Wanted};
 pub(super) use entry::{Entry, entry};
@@ -39,13 +40,13 @@ pub(crate) type States = BTreeMap<Key, BTreeMap<Routing, State>>;
 /// The kernel's routes and rules.
 pub(super) trait Table {
     /// Those with our protocol number.
-    async fn own(&mut self) -> Result<Vec<Entry>, String>;
+    async fn own(&mut self) -> Result<Vec<Entry>, Failure>;
     /// Adds one; false: one that the kernel takes for the same is there, and it is none of ours.
-    async fn add(&mut self, entry: &Entry) -> Result<bool, String>;
+    async fn add(&mut self, entry: &Entry) -> Result<bool, Failure>;
     /// Puts one in the place of ours that the kernel takes for the same.
-    async fn replace(&mut self, entry: &Entry) -> Result<(), String>;
+    async fn replace(&mut self, entry: &Entry) -> Result<(), Failure>;
     /// Takes one of ours away.
-    async fn remove(&mut self, entry: &Entry) -> Result<(), String>;
+    async fn remove(&mut self, entry: &Entry) -> Result<(), Failure>;
 }
 
 /// What should be there, and what an earlier process may have left for routers that are not decided yet.
@@ -151,7 +152,7 @@ impl<T: Table> Keeper<T> {
         self.trouble = None;
         let there = match self.table.own().await {
             Ok(there) => there,
-            Err(reason) => {
+            Err(Failure::Silence(reason) | Failure::Refusal(reason)) => {
                 self.trouble = Some(reason);
                 self.stale = true;
                 return;
@@ -161,17 +162,27 @@ impl<T: Table> Keeper<T> {
         let before = std::mem::take(&mut self.states);
         let mut kept: Vec<Entry> = Vec::new();
         for (key, one) in self.wishes.wanted.clone() {
-            let was_up = before
-                .get(&key)
-                .is_some_and(|before| before.get(&one) == Some(&State::Up));
+            let was = before.get(&key).and_then(|before| before.get(&one));
             let state = match entry(&one, &index_of) {
                 Ok(entry) => {
                     kept.push(entry.clone());
+                    let was_up = was == Some(&State::Up);
                     self.hold(&one, &entry, &there, was_up, now).await
                 }
-                Err(reason) => Err(reason),
+                Err(reason) => Err(Failure::Refusal(reason)),
             };
-            let state = state.map_or_else(State::Refused, |()| State::Up);
+            let state = match state {
+                Ok(()) => State::Up,
+                Err(Failure::Refusal(reason)) => State::Refused(reason),
+                // Something holds the kernel's routing lock. Each question would take seconds, and addresses wait behind them: later.
+                Err(Failure::Silence(reason)) => {
+                    self.states = before;
+                    self.clean = false;
+                    self.trouble = Some(reason);
+                    self.stale = true;
+                    return;
+                }
+            };
             self.states.entry(key).or_default().insert(one, state);
         }
         let spared = self.wishes.spared.iter();
@@ -182,8 +193,13 @@ impl<T: Table> Keeper<T> {
         // In reverse, so that no rule leads to a table that is half empty.
         let gone: Vec<Entry> = gone.rev().cloned().collect();
         for entry in gone {
-            if let Err(reason) = self.table.remove(&entry).await {
-                self.trouble = Some(reason);
+            match self.table.remove(&entry).await {
+                Ok(()) => {}
+                Err(Failure::Refusal(reason)) => self.trouble = Some(reason),
+                Err(Failure::Silence(reason)) => {
+                    self.trouble = Some(reason);
+                    break;
+                }
             }
         }
         self.clean = self.wishes.is_empty() && self.trouble.is_none();
@@ -197,31 +213,32 @@ impl<T: Table> Keeper<T> {
         there: &[Entry],
         was_up: bool,
         now: Moment,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let same = there.iter().find(|there| entry.is_same(there));
         if same.is_some_and(|same| entry.fits(same)) {
             return Ok(());
         }
         let again = "another program deletes it again and again, so it is left alone for a minute";
         if self.left_alone.get(one).is_some_and(|until| now < *until) {
-            return Err(again.to_owned());
+            return Err(Failure::Refusal(again.to_owned()));
         }
         self.left_alone.remove(one);
         // It was in place: somebody else has deleted or changed it.
         if was_up && !self.may_restore(one, now) {
             self.left_alone.insert(one.clone(), now + PEACE);
-            return Err(again.to_owned());
+            return Err(Failure::Refusal(again.to_owned()));
         }
         if same.is_some() {
             self.table.replace(entry).await?;
         } else if !self.table.add(entry).await? {
-            return Err(match one {
+            let reason = match one {
                 Routing::Route(_) => {
                     "another program's route to the same destination with the same metric is there"
                         .to_owned()
                 }
                 Routing::Rule(_) => "another program's rule that says the same is there".to_owned(),
-            });
+            };
+            return Err(Failure::Refusal(reason));
         }
         if was_up {
             self.restored += 1;

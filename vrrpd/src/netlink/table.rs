@@ -2,6 +2,7 @@
 
 use net::{Net, OWN_PROTOCOL, RoutingWatch};
 
+use super::failure::{Failure, failure};
 use super::routing::{Entry, Table};
 
 /// The real ones.
@@ -14,44 +15,36 @@ impl KernelTable {
 }
 
 impl Table for KernelTable {
-    async fn own(&mut self) -> Result<Vec<Entry>, String> {
-        let routes = self.0.routes_of(OWN_PROTOCOL).await.map_err(reason)?;
-        let rules = self.0.rules().await.map_err(reason)?.into_iter();
+    async fn own(&mut self) -> Result<Vec<Entry>, Failure> {
+        let routes = self.0.routes_of(OWN_PROTOCOL).await.map_err(failure)?;
+        let rules = self.0.rules().await.map_err(failure)?.into_iter();
         let rules = rules.filter(net::Rule::is_own).map(Entry::Rule);
         Ok(routes.into_iter().map(Entry::Route).chain(rules).collect())
     }
 
-    async fn add(&mut self, entry: &Entry) -> Result<bool, String> {
+    async fn add(&mut self, entry: &Entry) -> Result<bool, Failure> {
         let added = match entry {
             Entry::Route(route) => self.0.add_route(route).await,
             Entry::Rule(rule) => self.0.add_rule(rule).await,
         };
-        added.map_err(reason)
+        added.map_err(failure)
     }
 
-    async fn replace(&mut self, entry: &Entry) -> Result<(), String> {
+    async fn replace(&mut self, entry: &Entry) -> Result<(), Failure> {
         let replaced = match entry {
             Entry::Route(route) => self.0.replace_route(route).await,
             // Of two rules that are the same nothing differs.
             Entry::Rule(_) => Ok(()),
         };
-        replaced.map_err(reason)
+        replaced.map_err(failure)
     }
 
-    async fn remove(&mut self, entry: &Entry) -> Result<(), String> {
+    async fn remove(&mut self, entry: &Entry) -> Result<(), Failure> {
         let removed = match entry {
             Entry::Route(route) => self.0.remove_route(route).await,
             Entry::Rule(rule) => self.0.remove_rule(rule).await,
         };
-        removed.map(drop).map_err(reason)
-    }
-}
-
-/// The error with its cause.
-fn reason(error: net::Error) -> String {
-    match std::error::Error::source(&error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
+        removed.map(drop).map_err(failure)
     }
 }
 

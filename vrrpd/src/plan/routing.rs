@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{Family, interface};
+use crate::vmac::Device;
 
 /// RT_TABLE_MAIN of linux/rtnetlink.h: what `ip route` shows when no table is asked for.
 const MAIN_TABLE: u32 = 254;
@@ -68,6 +69,7 @@ pub(super) fn carried_by(
     node: &str,
     vip: &Vip,
     family: Family,
+    device: Option<&Device>,
 ) -> Result<Vec<Routing>, String> {
     let carried = |ipv4: bool| vip.carries(family == Family::Ipv4, ipv4);
     let routes = vip.routes.iter();
@@ -82,8 +84,16 @@ pub(super) fn carried_by(
         let ipv4 = *family == Family::Ipv4;
         rule.is_of(ipv4) && vip.has_family(ipv4) && carried(ipv4)
     });
-    let rules =
-        rules.map(|(written, family)| rule(platform, node, written, family).map(Routing::Rule));
+    let rules = rules.map(|(written, family)| {
+        // What clients send to the virtual MAC comes in by its interface.
+        let network = written.network.as_ref();
+        let by_device = device.filter(|_| network == Some(&vip.network));
+        let mut rule = rule(platform, node, written, family)?;
+        if let Some(device) = by_device {
+            rule.interface = Some(device.name.clone());
+        }
+        Ok(Routing::Rule(rule))
+    });
     routes.chain(rules).collect()
 }
 

@@ -326,7 +326,7 @@ fn what_is_of_the_other_family_goes_along_where_that_has_no_router() {
             "id = 51, virtual_mac = true }
 unadvertised = [\"2001:db8::101/128\", \"10.0.0.101/32\"]
 routes = [{ to = \"2001:db8:5::/48\", via = \"2001:db8::1\" }]
-rules = [{ priority = 9, table = 7, mark = 1 }]",
+rules = [{ priority = 9, table = 7, mark = 1 }, { priority = 8, table = 7, from = \"10.9.0.0/16\", network = \"front\" }]",
             1,
         );
     let share = share_of("lb1", &text);
@@ -359,6 +359,7 @@ rules = [{ priority = 9, table = 7, mark = 1 }]",
             "route 2001:db8:5::/48 via 2001:db8::1 dev eth0",
             "rule 9: from all fwmark 0x1 lookup 7",
             "rule 9: from all fwmark 0x1 lookup 7",
+            "rule 8: from 10.9.0.0/16 iif vrrp4.51 lookup 7",
         ]
     );
 }

@@ -11,22 +11,27 @@ struct Memory {
     there: Vec<Entry>,
     /// Refuses what leads by this interface.
     dead: Option<u32>,
+    /// Answers nothing that would change it.
+    silent: bool,
     /// Routes and rules of others with the same place.
     foreign: Vec<Entry>,
     log: Vec<String>,
 }
 
 impl Table for Memory {
-    async fn own(&mut self) -> Result<Vec<Entry>, String> {
+    async fn own(&mut self) -> Result<Vec<Entry>, Failure> {
         self.log.push("list".to_owned());
         self.there.sort();
         Ok(self.there.clone())
     }
 
-    async fn add(&mut self, entry: &Entry) -> Result<bool, String> {
+    async fn add(&mut self, entry: &Entry) -> Result<bool, Failure> {
         self.log.push(format!("add {}", name(entry)));
         if matches!(entry, Entry::Route(route) if route.link.is_some() && route.link == self.dead) {
-            return Err("network is down".to_owned());
+            return Err(Failure::Refusal("network is down".to_owned()));
+        }
+        if self.silent {
+            return Err(Failure::Silence("no answer".to_owned()));
         }
         let is_same = |there: &Entry| entry.is_same(there);
         if self.foreign.iter().any(is_same) || self.there.iter().any(is_same) {
@@ -36,14 +41,14 @@ impl Table for Memory {
         Ok(true)
     }
 
-    async fn replace(&mut self, entry: &Entry) -> Result<(), String> {
+    async fn replace(&mut self, entry: &Entry) -> Result<(), Failure> {
         self.log.push(format!("replace {}", name(entry)));
         self.there.retain(|there| !entry.is_same(there));
         self.there.push(entry.clone());
         Ok(())
     }
 
-    async fn remove(&mut self, entry: &Entry) -> Result<(), String> {
+    async fn remove(&mut self, entry: &Entry) -> Result<(), Failure> {
         self.log.push(format!("remove {}", name(entry)));
         self.there.retain(|there| there != entry);
         Ok(())
@@ -243,6 +248,29 @@ fn a_refused_route_is_told_and_tried_again() {
     };
     assert_eq!(reason(&nowhere), "there is no interface eth9");
     assert!(reason(&rule(2000)).starts_with("another program's rule"));
+}
+
+#[test]
+fn a_kernel_that_does_not_answer_is_asked_once_and_again_later() {
+    let all = [
+        route("10.5.0.0/16", "10.0.0.1"),
+        route("10.6.0.0/16", "10.0.0.1"),
+    ];
+    let mut bench = Bench::new(&[]);
+    bench.converge(&wanted(&all[..1]));
+    bench.delete(&all[0]);
+    bench.keeper.table.silent = true;
+    assert_eq!(bench.converge(&wanted(&all)), ["list", "add 10.5.0.0/16"]);
+    assert_eq!(
+        bench.state(&all[0]),
+        Some(State::Up),
+        "nothing is known of it"
+    );
+    assert!(!bench.keeper.is_settled());
+    bench.keeper.table.silent = false;
+    let log = bench.converge(&wanted(&all));
+    assert_eq!(log, ["list", "add 10.5.0.0/16", "add 10.6.0.0/16"]);
+    assert!(bench.keeper.is_settled());
 }
 
 #[test]
