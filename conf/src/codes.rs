@@ -115,6 +115,9 @@ codes! {
     REDIRECT_STATUS = "E0411": "Redirects are 301, 302, 303, 307 or 308 (RFC 9110 section 15.4).";
     BAD_HEADER = "E0412": "Names and values of header fields follow RFC 9110 sections 5.1 and 5.5.";
     FRAMING_HEADER = "E0413": "Header fields that describe the connection or the message's framing are edge's own business: setting them by hand is how requests are smuggled.";
+    CLIENT_CA = "E0420": "A client's certificate is judged by the authority that signed it, so the file of that authority is needed.";
+    UNKNOWN_CIPHER = "E0421": "Cipher suites are named as in IANA's registry. Only those with forward secrecy and authenticated encryption are there.";
+    NO_CIPHER = "E0422": "Each cipher suite belongs to one version of TLS. At least one must belong to a version that is spoken.";
     RELATIVE_PATH = "E0601": "Paths in this file are absolute: a daemon's working folder is not the file's.";
     LOG_TARGET = "E0602": "The access log goes to \"stdout\", to a file named by an absolute path, or nowhere (\"off\").";
 
@@ -213,13 +216,15 @@ codes! {
     SLOW_START_SCHEDULER = "W0361": "Slow start raises the weight in steps. `rr`, `lc` and `dh` see only whether a weight is 0, `fo` and `ovf` read it differently, and `sh` and `mh` fill their table anew, moving clients, for every step.";
     SLOW_START_WEIGHT = "W0362": "Weights are whole numbers, and 1 is the smallest that takes connections: such a server cannot start with less than its full share.";
     SORRY_FAMILY = "W0363": "IPVS forwards IPv4 to IPv4 and IPv6 to IPv6 (except through tunnels): the service's other addresses refuse connections when no real server is healthy, or use those that are not.";
+    NO_CERTIFICATE = "E0423": "A listener with TLS shows the certificate of the site whose host a client names. Without any every handshake fails.";
+    UNUSED_CERTIFICATE = "W0406": "The certificate of a site is shown on listeners with `tls = true` only.";
     UNUSED_UPSTREAM = "W0401": "No route leads to the upstream. Perhaps a name was changed in one place only.";
     ROUTE_SHADOWED = "W0402": "Another route of the site takes all requests that this one could get.";
     NO_LISTENERS = "W0403": "Sites are served on listeners; without one, edge binds nothing.";
     LISTENER_WITHOUT_SITE = "W0404": "Requests on this listener find no site and get 421.";
     ALL_SERVERS_DRAINED = "W0405": "A weight of 0 takes no requests; an upstream whose servers all have it serves none.";
+    UNUSED_SECRET = "W0504": "Nothing refers to the secret. Perhaps a name was changed in one place only.";
     UNUSED_CHECK = "W0501": "Nothing refers to the check. Perhaps a name was changed in one place only.";
     TIMEOUT_OVER_INTERVAL = "W0502": "A check that is still waiting when the next one is due delays it: with a silent target the time to detection is `fall` times the timeout, not `fall` times the interval.";
     UDP_WITHOUT_ANSWER = "W0503": "A UDP service that gets a datagram and says nothing cannot be told from a host that is gone: the check fails only where the host itself refuses by ICMP port unreachable.";
-    NOT_CARRIED_OUT = "W0901": "The format has this setting and its value is checked, but the daemons of this version do not act on it.";
 }

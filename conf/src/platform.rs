@@ -12,6 +12,7 @@ mod node;
 mod policy;
 mod routing;
 mod settings;
+mod tls;
 mod vip;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ pub use settings::{
     AccessLog, AccessLogFormat, ConnectionTimeouts, DirectorSettings, EdgeLimits, EdgeSettings,
     Monitoring, Peers, Readiness, ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
 };
+pub use tls::{CIPHER_SUITES, CipherSuite, ClientCertificates, EdgeTls, SiteTls, TlsVersion};
 pub use vip::{
     Checksum, Effect, Heartbeat, Hmac, HmacMode, Hooks, LinkDelay, Local, Occasion, Preempt,
     Subject, SyncGroup, Track, Unicast, Vip, VrrpSettings,

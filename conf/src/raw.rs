@@ -10,6 +10,7 @@ pub(crate) mod moved;
 pub(crate) mod policy;
 pub(crate) mod routing;
 pub(crate) mod settings;
+pub(crate) mod tls;
 pub(crate) mod topology;
 
 use crate::decode::{At, Items, Named, WholeNumber, table};

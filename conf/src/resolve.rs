@@ -14,6 +14,7 @@ mod policy;
 mod routing;
 mod settings;
 mod site;
+mod tls;
 mod topology;
 mod track;
 

@@ -4,7 +4,6 @@
 //! in [`mod@crate::codes`] say why.
 
 mod access;
-mod carried;
 mod check;
 mod edge;
 mod failover;
@@ -19,6 +18,7 @@ mod peers;
 mod policy;
 mod routing;
 mod sync;
+mod tls;
 mod virtual_mac;
 
 use std::collections::BTreeSet;
@@ -50,9 +50,9 @@ pub(crate) fn judge<'a>(platform: &Platform, resolver: &mut Resolver<'a>) {
     judge.peers();
     judge.takeover();
     judge.layer7();
+    judge.tls();
     judge.checks();
     judge.bound_checks();
-    judge.carried();
     judge.unused();
 }
 
@@ -94,6 +94,39 @@ impl<'j, 'a> Judge<'j, 'a> {
 
     /// Elements that nothing refers to: harmless, but probably a name was changed in one place only. Where a reference leads nowhere,
     /// that is the mistake, and what it should have named is not called unused as well.
+    fn unused_secrets(&mut self) {
+        let raw = self.raw;
+        let vips = raw.vip.iter().flat_map(|vips| vips.0.values());
+        let vrrp = vips.filter_map(|vip| vip.raw.vrrp.as_ref());
+        let mut used: BTreeSet<&str> = BTreeSet::new();
+        for vrrp in vrrp {
+            let keys = vrrp.hmac.iter().flat_map(|hmac| hmac.keys.iter());
+            let keys = keys.flat_map(|keys| &keys.value);
+            let keys = keys.filter_map(|key| key.secret.as_ref());
+            used.extend(vrrp.password.iter().chain(keys).map(|name| name.as_str()));
+        }
+        let tls = raw.edge.as_ref().and_then(|edge| edge.tls.as_ref());
+        let tickets = tls.and_then(|tls| tls.ticket_keys.as_ref());
+        used.extend(tickets.map(|name| name.as_str()));
+        let declared = raw.secret.as_ref();
+        if !used
+            .iter()
+            .all(|name| declared.is_some_and(|all| all.0.contains_key(*name)))
+        {
+            return;
+        }
+        let secrets = declared.iter().flat_map(|secrets| &secrets.0);
+        for (name, secret) in secrets.filter(|(name, _)| !used.contains(name.as_str())) {
+            self.report(
+                crate::codes::UNUSED_SECRET,
+                Tiers::ALL,
+                secret.name,
+                format!("secret.{name}"),
+                format!("secret `{name}` is used by nothing"),
+            );
+        }
+    }
+
     fn unused(&mut self) {
         let raw = self.raw;
         let users = self.resolver.check_users();
@@ -117,6 +150,7 @@ impl<'j, 'a> Judge<'j, 'a> {
                 format!("check `{name}` is used by nothing"),
             );
         }
+        self.unused_secrets();
         let platform = self.platform;
         let services = raw
             .virtual_service

@@ -17,6 +17,7 @@ use daemon::{Exit, Loaded, Refused, clock};
 use probe::{Change, EdgeReport, Prober};
 use tokio::sync::{Mutex, mpsc};
 
+use crate::address_limit::AddressLimit;
 use crate::life::{Life, Phase};
 use crate::limit::Admission;
 use crate::listen::ready::Endpoint;
@@ -26,6 +27,7 @@ use crate::observe::stats::Stats;
 use crate::readiness::{self, Inputs};
 use crate::shared::Shared;
 use crate::state::{Ingredients, Snapshot};
+use crate::tls::Certificates;
 use crate::upstream::{Resolved, health, names};
 use crate::{files, plan};
 
@@ -72,12 +74,14 @@ impl Engine {
         let resolved = tokio::time::timeout(FIRST_NAMES, lookups)
             .await
             .unwrap_or_default();
+        let certificates = Certificates::read(&loaded.platform, &loaded.node, None)?;
         let from = Ingredients {
             platform: Arc::clone(&loaded.platform),
             node: &loaded.node,
             hash: &loaded.hash,
             resolved: &resolved,
             intents: &[],
+            certificates: Arc::new(certificates),
         };
         let snapshot = Snapshot::build(&from, None)?;
         health::watch(&prober, &snapshot.upstreams);
@@ -91,6 +95,7 @@ impl Engine {
                 settings.limits.connections,
                 descriptors,
             )),
+            addresses: AddressLimit::new(settings.limits.connections_per_address),
             stats: Stats::default(),
             log,
         });
@@ -177,9 +182,12 @@ impl Engine {
         let plan = self.plan(&new.platform);
         let refused = |error: &dyn std::error::Error| Refused::new(Exit::Failed, chain(error));
         let wanted = listen::wanted(&new.platform, &new.node);
+        let before = Arc::clone(&self.shared.snapshot.load().certificates);
+        let certificates = Certificates::read(&new.platform, &new.node, Some(&before))
+            .map_err(|error| refused(&error))?;
         let intents = self.shared.snapshot.load().intents.clone();
         let snapshot = self
-            .build(new, &names, &intents)
+            .build(new, &names, &intents, certificates)
             .map_err(|error| refused(&error))?;
         let prepared = workers.prepare(&wanted).map_err(|error| refused(&error))?;
         self.endpoint
@@ -194,6 +202,9 @@ impl Engine {
             settings.limits.connections,
             self.descriptors,
         ));
+        self.shared
+            .addresses
+            .set_limit(settings.limits.connections_per_address);
         self.swap(snapshot);
         let committed = workers.commit(prepared, &wanted).await;
         self.fronts.store(Arc::new(workers.fronts()));
@@ -359,6 +370,7 @@ impl Engine {
         loaded: &Loaded,
         resolved: &Resolved,
         intents: &[Intent],
+        certificates: Certificates,
     ) -> Result<Snapshot, crate::state::BuildError> {
         let from = Ingredients {
             platform: Arc::clone(&loaded.platform),
@@ -366,6 +378,7 @@ impl Engine {
             hash: &loaded.hash,
             resolved,
             intents,
+            certificates: Arc::new(certificates),
         };
         Snapshot::build(&from, Some(&self.shared.snapshot.load()))
     }
@@ -378,6 +391,7 @@ impl Engine {
             hash: &now.hash,
             resolved,
             intents,
+            certificates: Arc::clone(&now.certificates),
         };
         match Snapshot::build(&from, Some(now)) {
             Ok(snapshot) => self.swap(snapshot),

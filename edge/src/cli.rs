@@ -29,6 +29,14 @@ pub(crate) fn render_status(data: &Value, out: &mut String) {
             count(&listener["accepted"])
         );
     }
+    for certificate in list(&data["certificates"]) {
+        let _ = writeln!(
+            out,
+            "certificate {:<52} {:>5} days left",
+            word(&certificate["cert"]),
+            certificate["days_left"].as_i64().unwrap_or_default()
+        );
+    }
     for upstream in list(&data["upstreams"]) {
         let _ = writeln!(
             out,

@@ -11,6 +11,7 @@ use probe::EdgeState;
 use serde_json::{Value, json};
 
 use crate::apply::Engine;
+use crate::state::Snapshot;
 use crate::upstream::{Upstream, names_member};
 use crate::why;
 
@@ -87,6 +88,7 @@ impl Control for EdgeControl {
                 "refused": shared.stats.refused.total(),
                 "unrouted": shared.stats.unrouted.total(),
             },
+            "certificates": certificates(&snapshot),
             "log_lines_lost": shared.log.lost.load(Ordering::Relaxed),
             "listeners": listeners,
             "upstreams": upstreams,
@@ -260,6 +262,7 @@ impl EdgeControl {
         }
         warnings.extend(dead);
         warnings.extend(weak);
+        warnings.extend(certificate_warnings(&engine.shared.snapshot.load()));
         let lost = engine.shared.log.lost.load(Ordering::Relaxed);
         if lost > 0 {
             warnings.push(format!("{lost} access-log lines were lost since the start"));
@@ -270,4 +273,40 @@ impl EdgeControl {
         }
         warnings
     }
+}
+
+/// Certificates whose end is nearer are warned of: Let's Encrypt's are renewed 30 days before theirs.
+const WARNED_DAYS: i64 = 14;
+const DAY: i64 = 24 * 60 * 60;
+
+fn certificates(snapshot: &Snapshot) -> Vec<Value> {
+    let now = clock::wall().as_second();
+    let all = snapshot.certificates.identities.iter();
+    all.map(|identity| {
+        json!({
+            "cert": identity.spec.cert,
+            "client_ca": identity.spec.client.as_ref().map(|client| &client.ca),
+            "not_after": jiff::Timestamp::from_second(identity.not_after).ok(),
+            "days_left": (identity.not_after - now).div_euclid(DAY),
+        })
+    })
+    .collect()
+}
+
+fn certificate_warnings(snapshot: &Snapshot) -> Vec<String> {
+    let now = clock::wall().as_second();
+    let all = snapshot.certificates.identities.iter();
+    all.filter_map(|identity| {
+        let file = &identity.spec.cert;
+        match (identity.not_after - now).div_euclid(DAY) {
+            ..0 => Some(format!(
+                "the certificate {file} has ended: clients refuse it"
+            )),
+            days @ 0..=WARNED_DAYS => Some(format!(
+                "the certificate {file} ends in {days} days: renew it and `edge reload`"
+            )),
+            _ => None,
+        }
+    })
+    .collect()
 }

@@ -12,11 +12,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address_limit;
 mod apply;
 pub mod balance;
 mod cli;
 mod control;
 mod files;
+pub mod flood;
 pub mod host;
 mod life;
 pub mod limit;
@@ -28,6 +30,7 @@ pub mod path;
 pub mod pem;
 pub mod plan;
 mod proxy;
+pub mod proxy_protocol;
 pub mod readiness;
 pub mod retry;
 pub mod rewrite;
@@ -36,6 +39,7 @@ mod run;
 mod shared;
 pub mod sniff;
 mod state;
+mod tls;
 mod trust;
 mod upstream;
 mod why;

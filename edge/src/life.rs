@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What edge does with connections.
@@ -24,6 +25,8 @@ pub(crate) struct Life {
     phase: AtomicU8,
     /// Ends every connection at once: the drain's deadline.
     pub(crate) kill: CancellationToken,
+    /// Tells HTTP/2 connections that a drain has begun.
+    pub(crate) drain: watch::Sender<bool>,
     /// Client connections that wait for a request.
     pub(crate) parked: AtomicU64,
 }
@@ -45,6 +48,10 @@ impl Life {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
                 (now != Phase::Stopping as u8).then_some(phase as u8)
             });
+        let drains = self.phase() != Phase::Serving;
+        // Its end is no news: who was told to go, goes.
+        self.drain
+            .send_if_modified(|told| !std::mem::replace(told, drains) && drains);
     }
 
     /// Whether a connection may outlive its response.
@@ -79,8 +86,11 @@ mod tests {
     fn stopping_is_final() {
         let life = Life::default();
         assert!(life.keeps_alive());
+        let mut told = life.drain.subscribe();
         life.enter(Phase::Draining);
+        assert!(told.has_changed().unwrap() && *told.borrow_and_update());
         life.enter(Phase::Serving);
+        assert!(!told.has_changed().unwrap() && !*told.borrow());
         assert!(life.keeps_alive());
         life.enter(Phase::Stopping);
         life.enter(Phase::Serving);

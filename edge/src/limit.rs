@@ -172,6 +172,7 @@ mod tests {
             keepalive_timeout: Interval::from_secs(75),
             body_timeout: Interval::from_secs(60),
             connections: 0,
+            connections_per_address: 0,
         }
     }
 

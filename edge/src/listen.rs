@@ -12,10 +12,13 @@
 //! connections at shutdown.
 
 mod accept;
+mod greet;
+pub(crate) mod http2;
 pub(crate) mod park;
 pub(crate) mod ready;
 pub(crate) mod socket;
 pub(crate) mod stream;
+pub(crate) mod transport;
 
 use std::collections::BTreeMap;
 use std::io;

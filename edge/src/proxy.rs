@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use conf::platform::RouteAction;
+use conf::platform::{EdgeLimits, RouteAction};
 use daemon::clock;
 use http::header;
 use pingora_core::modules::http::HttpModules;
@@ -32,6 +32,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::balance::Outcome;
 use crate::listen::park::Arrival;
+use crate::listen::stream::Conn;
 use crate::page;
 use crate::retry::{self, Decision, Failure};
 use crate::route::{normalise_host, normalise_path};
@@ -88,6 +89,9 @@ impl ProxyHttp for EdgeProxy {
             .as_ref()
             .ok_or_else(|| status(500, "no connection"))?;
         let request = session.req_header();
+        if ctx.stream.is_some() {
+            limits(request, &ctx.snapshot.platform.edge.limits)?;
+        }
         let raw_host = host_of(request);
         let host = match raw_host {
             "" => Cow::Borrowed(""),
@@ -102,6 +106,9 @@ impl ProxyHttp for EdgeProxy {
         match decision {
             crate::route::Decision::Route { site, route } => {
                 ctx.route = Some((site, route));
+                if misdirected(ctx, conn, site) {
+                    return Err(status(421, "the connection is for another name"));
+                }
                 Ok(())
             }
             crate::route::Decision::NoRoute { .. } => Err(status(404, "no route for this path")),
@@ -183,9 +190,12 @@ impl ProxyHttp for EdgeProxy {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        ended: bool,
         ctx: &mut Context,
     ) -> Result<()> {
+        if let Some(stream) = &ctx.stream {
+            stream.body(ended);
+        }
         if session.was_upgraded() {
             return Ok(());
         }
@@ -422,6 +432,30 @@ fn answered(session: &Session) -> Option<u16> {
             !status.is_informational() || *status == http::StatusCode::SWITCHING_PROTOCOLS
         })
         .map(|status| status.as_u16())
+}
+
+/// The limits that the gate holds HTTP/1 to.
+fn limits(request: &RequestHeader, limits: &EdgeLimits) -> Result<()> {
+    let target = u64::try_from(request.raw_path().len()).unwrap_or(u64::MAX);
+    if target > limits.target_size.get() {
+        return Err(status(414, "the target is too long"));
+    }
+    let fields = u32::try_from(request.headers.len()).unwrap_or(u32::MAX);
+    if fields > limits.header_count {
+        return Err(status(431, "too many header fields"));
+    }
+    Ok(())
+}
+
+/// Whether a request for a site came by a connection that was made for another certificate or other rules on those of clients: its answer
+/// would pass by what the site asks for (RFC 9110 section 15.5.20).
+fn misdirected(ctx: &Context, conn: &Conn, site: usize) -> bool {
+    let Some(tls) = &conn.tls else { return false };
+    let snapshot = &ctx.snapshot;
+    let own = snapshot.platform.sites.get(site);
+    let own = own.and_then(|site| site.tls.as_ref());
+    let listener = snapshot.listener_of(&conn.front);
+    snapshot.certificates.of_site(&listener, own) != Some(&tls.identity.spec)
 }
 
 /// Pingora keeps a connection alive for ever after its first request, so the time is set on every one; and to none while draining. Where Pingora

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::address_limit::AddressLimit;
 use crate::life::Life;
 use crate::limit::Admission;
 use crate::observe::access_log::AccessLog;
@@ -19,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) life: Life,
     /// The connections that are open, and their limit.
     pub(crate) admission: Arc<Admission>,
+    /// The connections of each client address, and their limit.
+    pub(crate) addresses: Arc<AddressLimit>,
     /// Counts.
     pub(crate) stats: Stats,
     /// The access log.

@@ -18,6 +18,7 @@ use crate::listen::{self, Front};
 use crate::observe::stats::RouteStats;
 use crate::rewrite::{EditError, Edits};
 use crate::route::{Router, RouterError};
+use crate::tls::Certificates;
 use crate::trust::TrustError;
 use crate::upstream::{Resolved, Upstream};
 
@@ -39,6 +40,8 @@ pub(crate) struct Snapshot {
     pub(crate) router: Router,
     /// Upstreams by name.
     pub(crate) upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// What TLS clients are shown.
+    pub(crate) certificates: Arc<Certificates>,
     /// By site, then route; the indices of [`crate::route::Decision`].
     pub(crate) routes: Vec<Vec<RouteState>>,
     /// Listeners by the address that they bind.
@@ -102,6 +105,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) resolved: &'a Resolved,
     /// What operators want.
     pub(crate) intents: &'a [Intent],
+    /// What TLS clients are shown: read when the platform is, and not at every change of names or intents.
+    pub(crate) certificates: Arc<Certificates>,
 }
 
 impl Snapshot {
@@ -149,6 +154,7 @@ impl Snapshot {
             intents: from.intents.to_vec(),
             router,
             upstreams,
+            certificates: Arc::clone(&from.certificates),
             routes,
             listeners: listen::wanted(platform, from.node),
             trusted,
@@ -258,12 +264,15 @@ respond = {{ status = 200, body = "x" }}
         );
         let report = conf::load_with("t.toml".as_ref(), &|_| Ok(text.clone()));
         assert!(!report.has_errors(), "{:?}", report.problems);
+        let platform = Arc::new(report.platform);
+        let certificates = Certificates::read(&platform, "edge1", None).unwrap();
         let from = Ingredients {
-            platform: Arc::new(report.platform),
+            platform,
             node: "edge1",
             hash: "",
             resolved: &Resolved::new(),
             intents: &[],
+            certificates: Arc::new(certificates),
         };
         Snapshot::build(&from, None).unwrap()
     }

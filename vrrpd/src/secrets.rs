@@ -1,58 +1,15 @@
 //! SHELL: the files with the secrets of this node's virtual routers, read whole at the start and at every reload.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 
 use conf::Platform;
+pub use daemon::secret::SecretError;
+use daemon::secret::{self, hexadecimal};
 
 use crate::packet::{LONGEST_KEY, PASSWORD, SHORTEST_KEY};
 
-/// No secret of ours is longer.
-const LONGEST: u64 = 4096;
-/// Nobody else may read a secret, and only its owner may change it.
-const FORBIDDEN: u32 = 0o027;
-
 /// The contents, by the secrets' names in the platform file.
 pub type Secrets = BTreeMap<String, Vec<u8>>;
-
-/// A secret that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    /// The file cannot be read.
-    #[error("secret {name}: {file} cannot be read: {cause}")]
-    Read {
-        /// The secret's name.
-        name: String,
-        /// Its file.
-        file: String,
-        /// Why not.
-        cause: io::Error,
-    },
-    /// Others may read or change the file.
-    #[error(
-        "secret {name}: {file} has mode {mode:o}: take the rights of others away (chmod 640 or less)"
-    )]
-    Mode {
-        /// The secret's name.
-        name: String,
-        /// Its file.
-        file: String,
-        /// Its mode.
-        mode: u32,
-    },
-    /// The content is no such secret.
-    #[error("secret {name}: {file} {what}")]
-    Content {
-        /// The secret's name.
-        name: String,
-        /// Its file.
-        file: String,
-        /// What is wrong.
-        what: String,
-    },
-}
 
 /// Reads what the virtual routers of `node` use. The end of the last line is no part of a secret.
 pub fn read(platform: &Platform, node: &str) -> Result<Secrets, SecretError> {
@@ -63,7 +20,7 @@ pub fn read(platform: &Platform, node: &str) -> Result<Secrets, SecretError> {
                 continue;
             };
             let (name, file) = (name.clone(), secret.file.clone());
-            let content = read_file(&name, &file)?;
+            let content = secret::read(&name, &file)?;
             let judged = if vip.vrrp.password.as_ref() == Some(&name) {
                 password(content)
             } else {
@@ -90,16 +47,8 @@ fn password(content: Vec<u8>) -> Result<Vec<u8>, String> {
 
 /// A key of the HMAC: hexadecimal digits, which survive every editor.
 fn key(content: &[u8]) -> Result<Vec<u8>, String> {
-    let digit = |digit: &u8| char::from(*digit).to_digit(16);
-    let bytes: Option<Vec<u8>> = content
-        .chunks(2)
-        .map(|pair| match pair {
-            [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
-            _ => None,
-        })
-        .collect();
     let lengths = SHORTEST_KEY..=LONGEST_KEY;
-    bytes
+    hexadecimal(content)
         .filter(|bytes| lengths.contains(&bytes.len()))
         .ok_or_else(|| {
             format!(
@@ -108,35 +57,6 @@ fn key(content: &[u8]) -> Result<Vec<u8>, String> {
                 LONGEST_KEY * 2
             )
         })
-}
-
-fn read_file(name: &str, file: &str) -> Result<Vec<u8>, SecretError> {
-    let fail = |cause| SecretError::Read {
-        name: name.to_owned(),
-        file: file.to_owned(),
-        cause,
-    };
-    let opened = File::open(file).map_err(fail)?;
-    let mode = opened.metadata().map_err(fail)?.mode() & 0o7777;
-    if mode & FORBIDDEN != 0 {
-        return Err(SecretError::Mode {
-            name: name.to_owned(),
-            file: file.to_owned(),
-            mode,
-        });
-    }
-    let mut content = Vec::new();
-    opened
-        .take(LONGEST)
-        .read_to_end(&mut content)
-        .map_err(fail)?;
-    while content
-        .last()
-        .is_some_and(|last| matches!(last, b'\n' | b'\r'))
-    {
-        content.pop();
-    }
-    Ok(content)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod metrics;
 pub mod peers;
 pub mod plan;
 mod ready;
+pub mod secret;
 pub mod server;
 mod source;
 mod status;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Check, Place};
+use super::{Check, Place, SiteTls};
 use crate::unit::{Bytes, Interval, Percent, Weight};
 
 /// Addresses that edge binds on every node of a group.
@@ -18,6 +18,12 @@ pub struct Listener {
     pub group: String,
     /// What is bound.
     pub bind: Vec<Bind>,
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+    /// Peers whose connections begin with a PROXY protocol header.
+    pub proxy_protocol: Vec<IpNet>,
     /// Peers whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where it is declared.
@@ -155,6 +161,8 @@ pub struct Site {
     pub hosts: Vec<HostPattern>,
     /// Listeners it is served on; empty: all.
     pub listeners: Vec<String>,
+    /// Its certificate.
+    pub tls: Option<SiteTls>,
     /// Routes in the file's order; the most specific path wins (exact, longest prefix, then regex in order as nginx does).
     pub routes: Vec<Route>,
     /// Where it is declared.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Place;
+use super::{EdgeTls, Place};
 use crate::unit::{Bytes, Interval};
 
 /// `[edge]`.
@@ -21,6 +21,8 @@ pub struct EdgeSettings {
     pub drain_delay: Interval,
     /// Limits towards clients.
     pub limits: EdgeLimits,
+    /// What of TLS is spoken.
+    pub tls: EdgeTls,
     /// The access log.
     pub access_log: AccessLog,
     /// Metrics and status page.
@@ -44,6 +46,8 @@ pub struct EdgeLimits {
     pub body_timeout: Interval,
     /// Open client connections in all; 0: as the descriptor limit allows. Default 0.
     pub connections: u64,
+    /// Open connections of one client address (IPv6: of its /64); 0: any number. Default 0.
+    pub connections_per_address: u64,
 }
 
 /// Where edge's readiness endpoint is.

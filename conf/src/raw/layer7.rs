@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::decode::{At, Cidr, Items, WholeNumber, short_or_table, table, words};
 use crate::raw::check::CheckRef;
+use crate::raw::tls::SiteTls;
 use crate::unit::{Bytes, Interval, Percent, Weight};
 
 table! {
@@ -16,6 +17,12 @@ table! {
             bind: Vec<At<String>>,
         }
         optional {
+            /// Whether TLS is spoken, with the certificates of the sites. Default false.
+            tls: bool,
+            /// Whether HTTP/2 is spoken: by negotiation with TLS, without it to clients that begin with it. Default true.
+            http2: bool,
+            /// Peers whose connections begin with a PROXY protocol header, version 1 or 2; those of others never do.
+            proxy_protocol: Vec<At<Cidr>>,
             /// Peers whose X-Forwarded-For is believed.
             trusted_proxies: Vec<At<Cidr>>,
         }
@@ -132,6 +139,8 @@ table! {
         optional {
             /// Listeners it is served on; default: all.
             listeners: Vec<At<String>>,
+            /// Its certificate, for its hosts on listeners with TLS; `"*"` has the one for any other name, which without it gets no connection.
+            tls: SiteTls,
         }
     }
 }

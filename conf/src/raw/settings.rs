@@ -4,6 +4,7 @@ use crate::decode::{AddressPort, WholeNumber, short_or_table, table, words};
 use crate::raw::check::CheckDefaults;
 use crate::raw::failover::VrrpDefaults;
 use crate::raw::layer7::{Retry, Timeouts};
+use crate::raw::tls::EdgeTls;
 use crate::unit::{Bytes, Interval};
 
 table! {
@@ -49,6 +50,8 @@ table! {
             drain_delay: Interval,
             /// Limits towards clients.
             limits: Limits,
+            /// What of TLS is spoken.
+            tls: EdgeTls,
             /// The access log: "off", "stdout", an absolute path, or a table.
             access_log: AccessLogRef,
             /// Metrics and status page.
@@ -102,6 +105,8 @@ table! {
             body_timeout: Interval,
             /// Open client connections; 0: as the descriptor limit allows. Default 0.
             connections: WholeNumber<0, { i64::MAX }>,
+            /// Open connections of one client address (IPv6: of its /64); 0: any number. Default 0.
+            connections_per_address: WholeNumber<0, { i64::MAX }>,
         }
     }
 }

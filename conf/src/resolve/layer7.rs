@@ -43,6 +43,12 @@ impl<'a> Resolver<'a> {
                 bind: written
                     .filter_map(|bind| resolver.bind(bind, &format!("{key}.bind")))
                     .collect(),
+                tls: given(&element.raw.tls).unwrap_or(false),
+                http2: given(&element.raw.http2).unwrap_or(true),
+                proxy_protocol: values(element.raw.proxy_protocol.as_ref())
+                    .into_iter()
+                    .map(|cidr| cidr.0)
+                    .collect(),
                 trusted_proxies: values(element.raw.trusted_proxies.as_ref())
                     .into_iter()
                     .map(|cidr| cidr.0)

@@ -58,7 +58,10 @@ impl Resolver<'_> {
                     .unwrap_or(DEFAULT_KEEPALIVE_TIMEOUT),
                 body_timeout: given(&limits.body_timeout).unwrap_or(DEFAULT_BODY_TIMEOUT),
                 connections: given(&limits.connections).map_or(0, |count| count.narrow()),
+                connections_per_address: given(&limits.connections_per_address)
+                    .map_or(0, |count| count.narrow()),
             },
+            tls: self.edge_tls(edge.tls.as_ref()),
             access_log: self.access_log(edge.access_log.as_ref()),
             monitoring: monitoring(edge.monitoring.as_ref()),
         }

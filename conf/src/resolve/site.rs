@@ -70,6 +70,7 @@ impl Resolver<'_> {
         Site {
             hosts,
             listeners: values(raw.listeners.as_ref()),
+            tls: raw.tls.as_ref().and_then(|tls| self.site_tls(tls, key)),
             routes: self.routes(key, raw.route.as_ref()),
             place: self.place(element.name),
         }

@@ -329,7 +329,7 @@ impl Judge<'_, '_> {
     }
 
     /// Whether some site cannot be read, so that nobody knows what it refers to.
-    fn unclear_site(&self) -> bool {
+    pub(super) fn unclear_site(&self) -> bool {
         let sites = self.raw.site.iter().flat_map(|sites| &sites.value.0);
         sites.clone().any(|site| site.broken)
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::stream::{Conn, EdgeStream};
-use super::{Front, Worker, park};
+use super::stream::EdgeStream;
+use super::{Front, Worker, greet, park};
 use crate::life::Counted;
 
 /// Pause after an error that no closed connection cures (ENOBUFS, ENOMEM).
@@ -76,21 +76,35 @@ fn start(socket: TcpStream, peer: SocketAddr, front: &Arc<Front>, worker: &Arc<W
         front.stats.shed.fetch_add(1, Ordering::Relaxed);
         return;
     };
-    let conn = Arc::new(Conn::new(peer, Arc::clone(front)));
-    let worker = Arc::clone(worker);
+    let (front, worker) = (Arc::clone(front), Arc::clone(worker));
     tokio::spawn(async move {
         let _permit = permit;
-        let front = Arc::clone(&conn.front);
         let _open = Counted::new(&front.stats.open);
         let kill = worker.shared.life.kill.clone();
-        let limits = (&worker.shared.snapshot.load().platform.edge.limits).into();
-        let stream = Box::new(EdgeStream::new(socket, conn, limits));
         tokio::select! {
             biased;
             () = kill.cancelled() => {}
-            () = park::serve(stream, worker) => {}
+            () = serve(socket, peer, &front, worker) => {}
         }
     });
+}
+
+/// The whole life of a connection.
+async fn serve(socket: TcpStream, peer: SocketAddr, front: &Arc<Front>, worker: Arc<Worker>) {
+    // Boxed: a connection that waits for a request should not carry the room of a handshake.
+    let greeted = Box::pin(greet::greet(socket, peer, front, &worker)).await;
+    let Some(greeted) = greeted else {
+        return;
+    };
+    // Of the client itself, which a PROXY header may name.
+    let client = greeted.conn.peer.ip();
+    let Some(_place) = worker.shared.addresses.admit(client) else {
+        front.stats.crowded.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    let limits = (&worker.shared.snapshot.load().platform.edge.limits).into();
+    let stream = EdgeStream::new(greeted.transport, Arc::new(greeted.conn), limits);
+    park::serve(Box::new(stream), greeted.http2, worker).await;
 }
 
 async fn shed(listener: &TcpListener, front: &Front) {

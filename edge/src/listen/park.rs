@@ -1,4 +1,4 @@
-//! SHELL: the life of one HTTP/1 connection: wait, read a head through the gate, let Pingora handle the message, wait again.
+//! SHELL: the life of one connection, until it turns out to be HTTP/2, and of HTTP/1 to its end: wait, read a head through the gate, let Pingora handle the message, wait again.
 //!
 //! A connection that waits has no Pingora session and no buffer, only its socket, a small state and a timer. It waits only where the gate knows
 //! that nothing is pending. `limit.rs` says until when the client must have done what.
@@ -12,8 +12,8 @@ use daemon::clock;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
 
-use super::Worker;
 use super::stream::{Arrived, Conn, EdgeStream};
+use super::{Worker, http2};
 use crate::life::Counted;
 use crate::limit::{Awaiting, Deadlines};
 use crate::observe::line::Line;
@@ -33,8 +33,10 @@ pub(crate) struct Arrival {
     pub(crate) began: Moment,
 }
 
-/// Serves the connection to its end.
-pub(super) async fn serve(mut stream: Box<EdgeStream>, worker: Arc<Worker>) {
+/// Serves the connection to its end. `http2`: that is agreed on already.
+pub(super) async fn serve(mut stream: Box<EdgeStream>, http2: bool, worker: Arc<Worker>) {
+    let sniffs = http2 || speaks_http2(&stream, &worker);
+    let mut first = true;
     let mut deadlines = Deadlines::new(&limits(&worker), clock::now());
     loop {
         let parked = Counted::new(&worker.shared.life.parked);
@@ -44,28 +46,28 @@ pub(super) async fn serve(mut stream: Box<EdgeStream>, worker: Arc<Worker>) {
         drop(parked);
         let began = clock::now();
         deadlines.handle(Awaiting::Head, true, began);
+        if std::mem::take(&mut first) && sniffs {
+            match before(&deadlines, stream.sniff()).await {
+                Some(Ok(Sniff::Http2)) => return Box::pin(http2::serve(stream, &worker)).await,
+                // Agreed on HTTP/2, and then it speaks something else.
+                _ if http2 => return,
+                Some(Ok(Sniff::Http1 | Sniff::NeedMore)) => {}
+                Some(Err(_)) => return,
+                None => return late(&mut stream, &worker, began).await,
+            }
+        }
         match before(&deadlines, stream.head()).await {
             Some(Ok(Arrived::Head(_))) => {}
             Some(Ok(Arrived::Refused(refusal))) => {
-                let http2 = sniff(stream.received()) == Sniff::Http2;
-                let note = if http2 {
-                    "HTTP/2 without TLS is not served".to_owned()
+                let note = if sniff(stream.received()) == Sniff::Http2 {
+                    "this listener does not speak HTTP/2".to_owned()
                 } else {
                     refusal.reason.to_string()
                 };
                 return refuse(&mut stream, &worker, refusal.status, &note, began).await;
             }
             Some(Ok(Arrived::Closed) | Err(_)) => return,
-            None => {
-                return refuse(
-                    &mut stream,
-                    &worker,
-                    408,
-                    "the head was not complete in time",
-                    began,
-                )
-                .await;
-            }
+            None => return late(&mut stream, &worker, began).await,
         }
         deadlines.handle(Awaiting::Response, true, clock::now());
         let Some(back) = handle(stream, &worker, began).await else {
@@ -79,6 +81,20 @@ pub(super) async fn serve(mut stream: Box<EdgeStream>, worker: Arc<Worker>) {
         deadlines.renew(&limits);
         deadlines.handle(Awaiting::Request, true, clock::now());
     }
+}
+
+/// Whether a client without TLS may begin with HTTP/2.
+fn speaks_http2(stream: &EdgeStream, worker: &Worker) -> bool {
+    let snapshot = worker.shared.snapshot.load();
+    let conn = stream.conn();
+    let name = snapshot.listener_of(&conn.front);
+    let listener = snapshot.platform.listeners.get(&*name);
+    conn.tls.is_none() && listener.is_some_and(|listener| listener.http2)
+}
+
+async fn late(stream: &mut EdgeStream, worker: &Worker, began: Moment) {
+    let note = "the head was not complete in time";
+    refuse(stream, worker, 408, note, began).await;
 }
 
 /// One message by Pingora; the connection if it may go on.

@@ -9,7 +9,6 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -20,13 +19,16 @@ use async_trait::async_trait;
 use bytes::{Buf as _, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::Front;
+use super::transport::Transport;
+use crate::flood::{Flood, Meter};
+use crate::sniff::{Sniff, sniff};
+use crate::tls::Identity;
 use crate::wire::{Head, Limits, Progress, Refusal, Scanner};
 
 /// Bytes of following requests that are kept while one is answered; more stay in the kernel.
@@ -43,6 +45,17 @@ thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
+/// What a TLS handshake has agreed on.
+#[derive(Debug)]
+pub(crate) struct TlsFacts {
+    /// The certificate that was shown.
+    pub(crate) identity: Arc<Identity>,
+    /// An earlier session goes on.
+    pub(crate) resumed: bool,
+    /// HTTP/2 was agreed on.
+    pub(crate) http2: bool,
+}
+
 /// What hooks and gate know of a connection together.
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -50,6 +63,8 @@ pub(crate) struct Conn {
     pub(crate) peer: SocketAddr,
     /// Where it came in.
     pub(crate) front: Arc<Front>,
+    /// Its TLS.
+    pub(crate) tls: Option<TlsFacts>,
     /// Set by the hook that sees a 101: from now on bytes pass unscanned.
     pub(crate) raw: AtomicBool,
     /// The status for a body that the gate refused; 0 for none.
@@ -58,10 +73,11 @@ pub(crate) struct Conn {
 
 impl Conn {
     /// A new connection.
-    pub(crate) fn new(peer: SocketAddr, front: Arc<Front>) -> Conn {
+    pub(crate) fn new(peer: SocketAddr, front: Arc<Front>, tls: Option<TlsFacts>) -> Conn {
         Conn {
             peer,
             front,
+            tls,
             raw: AtomicBool::new(false),
             refused: AtomicU16::new(0),
         }
@@ -89,7 +105,7 @@ enum Message {
 /// A client connection, as Pingora sees it.
 pub(crate) struct EdgeStream {
     /// Taken only by `Drop`, to linger.
-    socket: Option<TcpStream>,
+    socket: Option<Transport>,
     conn: Arc<Conn>,
     scanner: Scanner,
     message: Message,
@@ -103,6 +119,8 @@ pub(crate) struct EdgeStream {
     held: BytesMut,
     hold_next: bool,
     responded: bool,
+    /// HTTP/2: the frames that cost more to receive than to send.
+    http2: Option<Meter>,
 }
 
 /// What came of a head.
@@ -118,7 +136,7 @@ pub(super) enum Arrived {
 
 impl EdgeStream {
     /// A stream over a fresh connection.
-    pub(super) fn new(socket: TcpStream, conn: Arc<Conn>, limits: Limits) -> EdgeStream {
+    pub(super) fn new(socket: Transport, conn: Arc<Conn>, limits: Limits) -> EdgeStream {
         EdgeStream {
             socket: Some(socket),
             conn,
@@ -131,6 +149,7 @@ impl EdgeStream {
             held: BytesMut::new(),
             hold_next: true,
             responded: false,
+            http2: None,
         }
     }
 
@@ -169,6 +188,50 @@ impl EdgeStream {
             self.receive().await?;
         }
         Ok(!self.inbox.is_empty())
+    }
+
+    /// Whether the client begins with HTTP/2: known at the first byte that differs.
+    pub(super) async fn sniff(&mut self) -> io::Result<Sniff> {
+        loop {
+            match sniff(&self.inbox) {
+                Sniff::NeedMore if !self.eof => self.receive().await?,
+                Sniff::NeedMore => return Ok(Sniff::Http1),
+                known => return Ok(known),
+            }
+        }
+    }
+
+    /// From here on it carries HTTP/2, which Pingora's engine reads.
+    pub(super) fn go_http2(&mut self) {
+        self.conn.raw.store(true, Ordering::Release);
+        self.hold_next = false;
+        let mut meter = Meter::default();
+        // The preface was looked at already.
+        let _ = meter.push(&self.inbox, daemon::clock::now());
+        self.http2 = Some(meter);
+    }
+
+    /// Bytes of an HTTP/2 connection, metered.
+    fn poll_http2(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (Some(socket), Some(meter)) = (&mut self.socket, &mut self.http2) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let before = buf.filled().len();
+        ready!(Pin::new(socket).poll_read(cx, buf))?;
+        let came = buf.filled().get(before..).unwrap_or_default();
+        match meter.push(came, daemon::clock::now()) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(flood) => {
+                self.conn.front.stats.floods.count(flood);
+                let what = match flood {
+                    Flood::Ping => "too many PING frames",
+                    Flood::Settings => "too many SETTINGS frames",
+                    Flood::Reset => "too many RST_STREAM frames",
+                    Flood::Empty => "too many empty frames",
+                };
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)))
+            }
+        }
     }
 
     /// Reads to the end of the head.
@@ -217,7 +280,10 @@ impl EdgeStream {
         self.message = Message::Refused;
         self.responded = true;
         match &mut self.socket {
-            Some(socket) => socket.write_all(response).await,
+            Some(socket) => {
+                socket.write_all(response).await?;
+                socket.flush().await
+            }
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -350,6 +416,7 @@ impl AsyncRead for EdgeStream {
             return Poll::Ready(Ok(()));
         }
         match (&mut this.socket, this.message) {
+            _ if this.http2.is_some() => this.poll_http2(cx, buf),
             (Some(socket), _) if raw => Pin::new(socket).poll_read(cx, buf),
             (_, Message::Body) => this.poll_body(cx, buf),
             (_, Message::Ended) => this.poll_idle(cx),
@@ -396,7 +463,13 @@ impl AsyncWrite for EdgeStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_held(cx)
+        let this = self.get_mut();
+        ready!(this.poll_held(cx))?;
+        match &mut this.socket {
+            // TLS may hold what the socket did not take.
+            Some(socket) => Pin::new(socket).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -428,17 +501,15 @@ impl Drop for EdgeStream {
     }
 }
 
-async fn linger(mut socket: TcpStream, held: BytesMut) -> io::Result<()> {
+async fn linger(mut socket: Transport, held: BytesMut) -> io::Result<()> {
     socket.write_all(&held).await?;
     socket.shutdown().await?;
     let mut left = LINGER_BYTES;
+    let mut scratch = [0; 1024];
     while left > 0 {
-        socket.readable().await?;
-        match READ.with_borrow_mut(|scratch| socket.try_read(scratch)) {
-            Ok(0) => return Ok(()),
-            Ok(read) => left = left.saturating_sub(read),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        match socket.read(&mut scratch).await? {
+            0 => return Ok(()),
+            read => left = left.saturating_sub(read),
         }
     }
     Ok(())
@@ -454,11 +525,16 @@ impl Shutdown for EdgeStream {
 
 impl UniqueID for EdgeStream {
     fn id(&self) -> UniqueIDType {
-        self.socket.as_ref().map_or(-1, |socket| socket.as_raw_fd())
+        self.socket.as_ref().map_or(-1, Transport::descriptor)
     }
 }
 
-impl Ssl for EdgeStream {}
+impl Ssl for EdgeStream {
+    /// What was agreed on, or what the client began with.
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.http2.is_some().then_some(ALPN::H2)
+    }
+}
 
 impl Peek for EdgeStream {}
 

@@ -13,8 +13,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::stats::{CLASSES, Histogram};
+use super::stats::{CLASSES, Greeting, Histogram};
 use crate::apply::Engine;
+use crate::flood::Flood;
 use crate::listen::Front;
 use crate::state;
 use crate::upstream::Member;
@@ -90,6 +91,14 @@ impl Live {
             "Client connections closed at once: over the limit, or no descriptor",
             shed,
         )?;
+        let crowded = each(|front| front.stats.crowded.load(Ordering::Relaxed));
+        counter(
+            encoder,
+            "edge_connections_crowded",
+            "Client connections closed at once: their address has too many",
+            crowded,
+        )?;
+        self.greetings(encoder)?;
         let parked =
             i64::try_from(self.0.shared.life.parked.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
         plain_gauge(
@@ -97,6 +106,62 @@ impl Live {
             "edge_connections_parked",
             "Client connections that wait for a request",
             parked,
+        )
+    }
+
+    /// TLS handshakes, PROXY protocol headers, floods and certificates.
+    fn greetings(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let fronts = self.0.fronts();
+        let label = |front: &Front| ("listener", front.listener.load().to_string());
+        let handshakes = fronts.iter().flat_map(|front| {
+            let handshakes = Greeting::ALL.into_iter();
+            let handshakes = handshakes.filter(|(kind, _)| *kind != Greeting::ProxyHeader);
+            handshakes.map(|(kind, word)| {
+                let address = ("address", front.address.to_string());
+                let labels = [label(front), address, ("result", word.to_owned())];
+                (labels, front.stats.greetings.read(kind))
+            })
+        });
+        counter(
+            encoder,
+            "edge_tls_handshakes",
+            "TLS handshakes by result",
+            handshakes,
+        )?;
+        let headers = fronts.iter().map(|front| {
+            let labels = [label(front), ("address", front.address.to_string())];
+            (labels, front.stats.greetings.read(Greeting::ProxyHeader))
+        });
+        counter(
+            encoder,
+            "edge_proxy_protocol_errors",
+            "Connections closed for a PROXY protocol header that is missing, malformed or late",
+            headers,
+        )?;
+        let floods = fronts.iter().flat_map(|front| {
+            Flood::ALL.into_iter().map(|flood| {
+                let address = ("address", front.address.to_string());
+                let labels = [label(front), address, ("frame", flood.word().to_owned())];
+                (labels, front.stats.floods.read(flood))
+            })
+        });
+        counter(
+            encoder,
+            "edge_http2_floods",
+            "HTTP/2 connections cut for too many frames of a kind",
+            floods,
+        )?;
+        let snapshot = self.0.shared.snapshot.load();
+        let ends = snapshot.certificates.identities.iter();
+        let ends = ends.map(|identity| {
+            let end = u64::try_from(identity.not_after).unwrap_or_default();
+            ([("file", identity.spec.cert.as_str())], end)
+        });
+        gauge(
+            encoder,
+            "edge_certificate_not_after_timestamp_seconds",
+            "When the certificate ends, in seconds since 1970",
+            ends,
         )
     }
 

@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::flood::Flood;
+
 /// Upper bounds in seconds.
 const BOUNDS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -80,6 +82,73 @@ impl RouteStats {
     }
 }
 
+/// How the first bytes of a connection went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    /// A TLS handshake succeeded.
+    Handshake,
+    /// It took up an earlier session.
+    Resumed,
+    /// It failed: another protocol, no common version or suite, no or a bad certificate.
+    HandshakeFailed,
+    /// It took too long.
+    HandshakeLate,
+    /// No certificate is for the name that the client wants.
+    UnknownName,
+    /// The header of the PROXY protocol is missing, malformed or late.
+    ProxyHeader,
+}
+
+impl Greeting {
+    /// All of them with their words in metrics; all but the first two end the connection.
+    pub(crate) const ALL: [(Greeting, &str); 6] = [
+        (Greeting::Handshake, "full"),
+        (Greeting::Resumed, "resumed"),
+        (Greeting::HandshakeFailed, "failed"),
+        (Greeting::HandshakeLate, "late"),
+        (Greeting::UnknownName, "unknown_name"),
+        (Greeting::ProxyHeader, "proxy_header"),
+    ];
+}
+
+/// [`Greeting`]s by kind.
+#[derive(Debug, Default)]
+pub(crate) struct Greetings([AtomicU64; Greeting::ALL.len()]);
+
+impl Greetings {
+    /// Counts one.
+    pub(crate) fn count(&self, greeting: Greeting) {
+        if let Some(count) = self.0.get(greeting as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many there were.
+    pub(crate) fn read(&self, greeting: Greeting) -> u64 {
+        let count = self.0.get(greeting as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// Floods of HTTP/2 frames, each of which ended a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Floods([AtomicU64; Flood::ALL.len()]);
+
+impl Floods {
+    /// Counts one.
+    pub(crate) fn count(&self, flood: Flood) {
+        if let Some(count) = self.0.get(flood as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many there were.
+    pub(crate) fn read(&self, flood: Flood) -> u64 {
+        let count = self.0.get(flood as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
 /// What is counted of one listener.
 #[derive(Debug, Default)]
 pub(crate) struct ListenerStats {
@@ -89,6 +158,12 @@ pub(crate) struct ListenerStats {
     pub(crate) accepted: AtomicU64,
     /// Connections closed at once, for want of descriptors or over the limit.
     pub(crate) shed: AtomicU64,
+    /// Connections closed at once: their client address has too many.
+    pub(crate) crowded: AtomicU64,
+    /// TLS handshakes and PROXY protocol headers.
+    pub(crate) greetings: Greetings,
+    /// Connections cut for a flood of HTTP/2 frames.
+    pub(crate) floods: Floods,
 }
 
 /// What is counted of the whole daemon.

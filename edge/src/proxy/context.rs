@@ -12,6 +12,7 @@ use conf::platform::Route;
 use daemon::clock;
 use pingora_proxy::Session;
 
+use crate::listen::http2::{STREAM, StreamFacts};
 use crate::listen::stream::Conn;
 use crate::observe::line::{Attempt, Line};
 use crate::shared::Shared;
@@ -84,6 +85,8 @@ pub(crate) struct Context {
     pub(crate) snapshot: Arc<Snapshot>,
     /// The connection.
     pub(crate) conn: Option<Arc<Conn>>,
+    /// Its stream, where it is HTTP/2.
+    pub(crate) stream: Option<Arc<StreamFacts>>,
     /// When its first byte came.
     pub(crate) began: Moment,
     /// Indices of site and route.
@@ -114,10 +117,12 @@ pub(crate) struct Context {
 impl Context {
     /// A context at the start of a request.
     pub(crate) fn new(local: &Arc<Local>) -> Context {
+        let stream = STREAM.try_with(Arc::clone).ok();
         Context {
             local: Arc::clone(local),
             snapshot: local.shared.snapshot.load_full(),
-            conn: None,
+            conn: stream.as_ref().map(|stream| Arc::clone(&stream.conn)),
+            stream,
             began: clock::now(),
             route: None,
             request: Vec::new(),
@@ -224,7 +229,11 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         if !self.logged {
-            if self.note.is_empty() {
+            let late = self.stream.as_ref().is_some_and(|stream| stream.was_late());
+            if late {
+                self.status = 408;
+                self.note = Cow::Borrowed("the request body did not come in time");
+            } else if self.note.is_empty() {
                 self.note = Cow::Borrowed("cut");
             }
             self.finish(None);

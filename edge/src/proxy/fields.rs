@@ -62,7 +62,7 @@ pub(super) fn to_upstream(
         .unwrap_or_default();
     let facts = Forwarding {
         peer: conn.peer.ip(),
-        tls: false,
+        tls: conn.tls.is_some(),
         host: &host,
         port: conn.front.address.port(),
         request_id: &id,

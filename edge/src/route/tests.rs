@@ -47,6 +47,7 @@ fn site(hosts: &[&str], listeners: &[&str], paths: &[&str]) -> Site {
     Site {
         hosts: hosts.iter().map(|text| host(text)).collect(),
         listeners: listeners.iter().map(|name| (*name).to_owned()).collect(),
+        tls: None,
         routes: paths.iter().map(|text| route(path(text))).collect(),
         place: Place::default(),
     }

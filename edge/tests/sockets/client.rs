@@ -1,6 +1,6 @@
 //! An HTTP client by hand: it sends exactly the bytes that a test wants.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use crate::harness::PATIENCE;
@@ -30,9 +30,9 @@ impl Response {
     }
 }
 
-/// A connection.
-pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+/// A connection, of whatever carries the bytes.
+pub(crate) struct Client<S = TcpStream> {
+    stream: BufReader<S>,
 }
 
 impl Client {
@@ -45,6 +45,31 @@ impl Client {
         Client {
             stream: BufReader::new(stream),
         }
+    }
+
+    /// Whether for so long nothing comes and nothing is closed.
+    pub(crate) fn is_silent(&mut self, time: std::time::Duration) -> bool {
+        self.stream.get_ref().set_read_timeout(Some(time)).unwrap();
+        let result = self.stream.read(&mut [0]);
+        self.stream
+            .get_ref()
+            .set_read_timeout(Some(PATIENCE))
+            .unwrap();
+        result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Over something that is connected.
+    pub(crate) fn over(stream: S) -> Client<S> {
+        Client {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    /// What carries the bytes.
+    pub(crate) fn carrier(&self) -> &S {
+        self.stream.get_ref()
     }
 
     /// Sends bytes as they are.
@@ -138,15 +163,9 @@ impl Client {
         bytes
     }
 
-    /// Whether for so long nothing comes and nothing is closed.
-    pub(crate) fn is_silent(&mut self, time: std::time::Duration) -> bool {
-        self.stream.get_ref().set_read_timeout(Some(time)).unwrap();
-        let result = self.stream.read(&mut [0]);
-        self.stream
-            .get_ref()
-            .set_read_timeout(Some(PATIENCE))
-            .unwrap();
-        result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    /// Whether the connection ends now, in whatever way; false if bytes come.
+    pub(crate) fn is_broken(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
     }
 
     /// Whether the server closes now; false if bytes come.

@@ -9,11 +9,15 @@
     reason = "helpers of tests may fail a test, and then say why"
 )]
 
+mod certificates;
 mod client;
 mod drain;
 mod gate;
 mod harness;
+mod http2;
 mod operate;
 mod origin;
+mod proxy_protocol;
 mod proxying;
 mod retry;
+mod tls;
