@@ -198,6 +198,28 @@ fn a_refused_route_is_told_and_the_vip_stays() {
 }
 
 #[test]
+fn an_address_that_the_file_has_no_more_goes_with_the_next_start() {
+    let mut pair = Pair::start(&["10.0.0.100/32", "10.0.0.101/32"], VRRP, None);
+    pair.await_holders(&["lb1"]);
+    pair.daemons[0].kill();
+    pair.lab
+        .node("lb1")
+        .ip("address add 10.0.0.102/32 dev eth0\n");
+    let text = pair.text(VRRP, false).replace(", \"10.0.0.101/32\"", "");
+    std::fs::write(pair.folder.path().join("lb1.toml"), text).expect("the file can be written");
+    pair.daemons[0].spawn();
+    pair.daemons[0].wait_ready();
+    let has = |address: &str| pair.lab.node("lb1").has_address("eth0", address);
+    wait::until("the VIP is back, less one address", PATIENCE, || {
+        has("10.0.0.100") && !has("10.0.0.101")
+    });
+    assert!(
+        has("10.0.0.102") && has("10.0.0.5"),
+        "they are another one's"
+    );
+}
+
+#[test]
 fn a_vip_without_addresses_moves_its_routes() {
     let mut pair = Pair::start(&["10.0.0.100/32"], VRRP, None);
     pair.await_holders(&["lb1"]);

@@ -7,11 +7,12 @@ mod damper;
 mod device;
 mod failure;
 mod keeper;
+mod orphans;
 mod routing;
 mod table;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::plan::{Key, Wanted};
 use damper::{Damper, Delays};
 pub(crate) use device::{OWN, PARENT};
 use keeper::Keeper;
+use orphans::{Orphan, orphans};
 use routing::Wishes;
 pub(crate) use routing::{State, States};
 pub(crate) use table::remove_all;
@@ -60,13 +62,15 @@ pub(crate) struct Wires {
     pub(crate) desired: watch::Receiver<Desired>,
     pub(crate) kernel: watch::Sender<Kernel>,
     pub(crate) events: Events,
+    /// The interfaces that the file named for this node when the process began.
+    pub(crate) interfaces: BTreeSet<String>,
 }
 
 /// Works until the protocol thread is gone and its last wishes are carried out.
 pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<(), net::Error> {
     let mut view = View::default();
     let mut found = None;
-    let mut keeper = Keeper::new(net);
+    let mut keeper = Keeper::new(net.clone());
     let mut prepared = BTreeMap::new();
     let mut damper = Damper::default();
     let mut routing = routing::Keeper::new(KernelTable::open()?);
@@ -133,6 +137,10 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
                 .post(|inbox| inbox.acknowledgements.extend(answers));
         }
         if view.is_complete() {
+            if found.is_none() {
+                let orphans = orphans(&view, &routers, &wires.interfaces);
+                remove_orphans(&net, orphans).await;
+            }
             let found = found.get_or_insert_with(|| view.found(&routers));
             let wishes = Wishes::new(&desired, &routers, found);
             if !wishes.is_empty() {
@@ -187,6 +195,31 @@ fn tell(
         inbox.interfaces.extend(interfaces);
         inbox.rejoin = true;
     });
+}
+
+/// Takes away what a killed process has left and the file has no more.
+async fn remove_orphans(net: &Net, orphans: Vec<Orphan>) {
+    for orphan in orphans {
+        let (what, interface, removed) = match orphan {
+            Orphan::Address(address, interface) => {
+                let (link, prefix_len) = (address.link, address.prefix_len);
+                let removed = net.remove_address(link, address.address, prefix_len).await;
+                (address.address.to_string(), interface, removed.map(drop))
+            }
+            Orphan::Device(link) => {
+                let removed = net.remove_link(link.index).await;
+                ("a virtual MAC".to_owned(), link.name, removed)
+            }
+        };
+        match removed {
+            Ok(()) => {
+                tracing::info!(%what, interface, "left by an earlier process and no more in the file: removed");
+            }
+            Err(error) => {
+                tracing::warn!(%what, interface, %error, "left by an earlier process, and cannot be removed: `vrrpd cleanup` tries again");
+            }
+        }
+    }
 }
 
 /// A route that was refused, or that works at last, is an event.

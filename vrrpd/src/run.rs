@@ -66,6 +66,12 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     let usr1 = signal(SignalKind::user_defined1()).context("cannot listen to SIGUSR1")?;
     let platform = context.loaded.platform.clone();
     let realtime = platform.vrrpd.realtime_priority;
+    let attachments = platform
+        .nodes
+        .get(&context.loaded.node)
+        .map(|node| &node.on);
+    let attachments = attachments.into_iter().flat_map(BTreeMap::values);
+    let interfaces = attachments.filter_map(|on| on.interface.clone()).collect();
     let secrets = secrets::read(&platform, &context.loaded.node)?;
     let mailbox = Arc::new(Mailbox::new().context("cannot make the event descriptor")?);
     let net = Net::connect()?;
@@ -108,6 +114,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         desired,
         kernel: kernel_sender,
         events: context.events.clone(),
+        interfaces,
     };
     let tracker = Tracker::new(wires.routers.clone())?;
     let mut netlink = tokio::spawn(netlink::run(net, events, wires));

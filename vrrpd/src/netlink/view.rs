@@ -61,6 +61,22 @@ impl View {
             .map(|link| link.index)
     }
 
+    /// All links, by number.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// The link with a number.
+    pub(crate) fn link(&self, index: u32) -> Option<&Link> {
+        self.links.get(&index)
+    }
+
+    /// The addresses of a link.
+    pub(crate) fn addresses_of(&self, index: u32) -> impl Iterator<Item = &Address> {
+        let all = self.addresses.values();
+        all.filter(move |address| address.link == index)
+    }
+
     /// Whether the interface called `name` is up and has carrier.
     pub(crate) fn is_up(&self, name: &str) -> bool {
         self.links
