@@ -149,6 +149,7 @@ codes! {
     ROUTE_KIND = "E0273": "A route either sends packets on, by a gateway or into a network, or drops or refuses them.";
     ROUTING_TWICE = "E0274": "The kernel has one route for each destination, table and metric, and each rule once. When one of two VIPs that bring it left the director, the other one would lose it.";
     RULE_SELECTOR = "E0275": "A rule says which packets are routed by its table. One that takes all of them, put there by mistake, cuts the director off.";
+    ACCEPT_SERVICE = "E0281": "With `accept = false` (RFC 9568 section 6.1: Accept_Mode) a master that does not own the addresses drops what is sent to them; it only forwards, as the gateway of its network. IPVS balances what the machine would take itself, and a listener gets nothing else either.";
     UNICAST_ALONE = "E0224": "Unicast adverts go to the other directors of the VIP. Where there is none nobody would hear them, and multicast is never used instead.";
     SYNC_GROUP_TWICE = "E0231": "The VIPs of a sync group are on one director, all of them. One that is in two groups would tie both together without saying so.";
     SYNC_GROUP_DIRECTORS = "E0232": "The VIPs of a sync group move together, so each of its directors must be able to hold all of them.";

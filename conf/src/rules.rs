@@ -3,6 +3,7 @@
 //! That one file knows all three tiers is what lets these mistakes be found before anything runs. Each function is one rule; the texts
 //! in [`mod@crate::codes`] say why.
 
+mod accept;
 mod access;
 mod check;
 mod edge;
@@ -177,9 +178,10 @@ impl<'j, 'a> Judge<'j, 'a> {
                     .iter()
                     .any(|director| edges.contains(director.as_str()))
             });
-            // One without addresses is there for its routes or hooks.
+            // One without addresses is there for its routes or hooks, and one that takes no packets is a gateway.
             let bare = element.raw.family.is_some();
-            if !used && !local && !bare {
+            let gateway = platform.vips.get(name).is_some_and(|vip| !vip.vrrp.accept);
+            if !used && !local && !bare && !gateway {
                 self.report(
                     crate::codes::UNUSED_VIP,
                     Tiers::LAYER4,

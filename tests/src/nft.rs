@@ -39,7 +39,7 @@ pub fn make_foreign(node: &Node, name: &str) -> Content {
         comment: "of the site".to_owned(),
         chains: vec![Chain {
             name: "arriving".to_owned(),
-            prerouting: Some(-100),
+            hook: Some((net::nft::Hook::Prerouting, -100)),
             rules: Vec::new(),
         }],
         sets: Vec::new(),

@@ -9,6 +9,7 @@ use daemon::{Client, Common, Context, Daemon, Exit, Refused, clock};
 use net::Net;
 use serde_json::{Value, json};
 
+use crate::accept;
 use crate::doctor;
 use crate::plan::{Share, share};
 use crate::{netlink, run, status, vmac};
@@ -40,7 +41,7 @@ pub enum Command {
         #[arg(long, default_value = "failover")]
         why: String,
     },
-    /// Remove virtual addresses, routes, rules and interfaces with virtual MACs that a killed vrrpd has left behind.
+    /// Remove virtual addresses, routes, rules, interfaces with virtual MACs and the nftables table that a killed vrrpd has left behind.
     Cleanup,
     /// Look at what breaks VRRP on this machine, and say why and how to mend it.
     ///
@@ -230,6 +231,10 @@ fn cleanup(common: &Common) -> anyhow::Result<Exit> {
                     removed.push(format!("{} from {}", address.address, link.name));
                 }
             }
+        }
+        // Without nftables in the kernel there is no table either.
+        if accept::keeper::clean().await.unwrap_or(false) {
+            removed.push(format!("nftables table {}", accept::TABLE));
         }
         anyhow::Ok(removed)
     })?;

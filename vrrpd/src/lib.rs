@@ -8,6 +8,7 @@
 //! Invariants: only the protocol thread sends adverts; it never waits for netlink, files or logs. An advert goes out before addresses are
 //! added; addresses are announced only once the kernel has them. Some node always holds the VIP while any vrrpd runs and links are up.
 
+mod accept;
 mod arp;
 mod cli;
 mod control;

@@ -42,6 +42,13 @@ impl Collector for Routers {
         tracks(&lock(&self.1), &mut encoder)?;
         hooks::encode(&lock(&self.1), &mut encoder)?;
         routing(&self.2.borrow().clone(), &mut encoder)?;
+        let dropped = ConstCounter::new(self.2.borrow().accept.dropped);
+        dropped.encode(encoder.encode_descriptor(
+            "vrrp_not_accepted_packets",
+            "Packets to addresses with accept = false",
+            None,
+            dropped.metric_type(),
+        )?)?;
         let Some(snapshot) = self.0.snapshot_to_keep() else {
             return Ok(());
         };
@@ -350,6 +357,7 @@ mod tests {
             "vrrp_priority",
             "vrrp_track",
             "vrrp_fifo_lost_total",
+            "vrrp_not_accepted_packets_total",
             "vrrp_packet_errors_total",
             "vrrp_master_down_interval_seconds",
             "vrrp_advertisement_lateness_seconds",

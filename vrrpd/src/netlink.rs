@@ -20,7 +20,9 @@ use daemon::{Events, clock};
 use net::{Event, Net, Watch, sysctl};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::accept::keeper::{Guard, Kept};
 use crate::mailbox::{Desired, Mailbox};
 use crate::plan::{Key, Wanted};
 use damper::{Damper, Delays};
@@ -53,6 +55,8 @@ pub(crate) struct Kernel {
     pub(crate) routing: States,
     /// Of these, how often one was deleted by somebody else and put back.
     pub(crate) routing_restored: u64,
+    /// Packets to VIPs with `accept = false`, and what keeps them from being dropped.
+    pub(crate) accept: Kept,
 }
 
 /// The task's inputs and outputs.
@@ -67,7 +71,19 @@ pub(crate) struct Wires {
 }
 
 /// Works until the protocol thread is gone and its last wishes are carried out.
-pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<(), net::Error> {
+pub(crate) async fn run(net: Net, watch: Watch, wires: Wires) -> Result<(), net::Error> {
+    let mut guard = Guard::start(wires.routers.clone());
+    let ended = converge(net, watch, wires, &mut guard).await;
+    guard.end().await;
+    ended
+}
+
+async fn converge(
+    net: Net,
+    mut watch: Watch,
+    mut wires: Wires,
+    guard: &mut Guard,
+) -> Result<(), net::Error> {
     let mut view = View::default();
     let mut found = None;
     let mut keeper = Keeper::new(net.clone());
@@ -76,9 +92,12 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
     let mut routing = routing::Keeper::new(KernelTable::open()?);
     let mut deletions = Deletions::default();
     let mut compared = clock::now();
+    let mut looked = Instant::now();
     loop {
         let settled = keeper.is_settled() && routing.is_settled();
-        let retry = tokio::time::sleep(if settled { COMPARE } else { RETRY });
+        // Measured from the last one: events may come faster than it.
+        let patience = if settled { COMPARE } else { RETRY };
+        let retry = tokio::time::sleep_until(looked + patience);
         let mut look = false;
         tokio::select! {
             // Wishes first: they are what clients wait for.
@@ -115,7 +134,9 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
             }
             () = counts(&damper) => look = true,
             () = deletions.next() => routing.look_again(),
+            () = guard.changed() => {}
             () = retry => {
+                looked = Instant::now();
                 let now = clock::now();
                 // A route that is refused for good is tried again by itself.
                 if !keeper.is_settled() || now.since(compared) >= COMPARE {
@@ -130,6 +151,7 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
             tell(&wires, &view, &routers, &mut prepared, &mut damper);
         }
         let desired = wires.desired.borrow_and_update().clone();
+        guard.ready(&routers).await;
         let answers = keeper.hold_wished(&desired, &view).await;
         if !answers.is_empty() {
             wires
@@ -162,6 +184,7 @@ pub(crate) async fn run(net: Net, mut watch: Watch, mut wires: Wires) -> Result<
             kernel.routing.clone_from(states);
             kernel.routing_restored = routing_restored;
             kernel.found.clone_from(&found);
+            kernel.accept = guard.kept();
             *kernel != before
         });
     }

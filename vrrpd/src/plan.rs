@@ -132,6 +132,8 @@ pub struct Wanted {
     pub routing: Vec<Routing>,
     /// The interface with the virtual MAC, which has the addresses of the VIP's network; `None`: they are on `interface`.
     pub device: Option<Device>,
+    /// Whether packets to the addresses are taken; an owner takes them in any case.
+    pub accept: bool,
     /// Which checksum is sent.
     pub checksum: Checksum,
     /// How long the link must be down, or up again, before it counts.
@@ -325,6 +327,7 @@ fn wanted(
         held,
         routing,
         device,
+        accept: vrrp.accept,
         checksum: vrrp.checksum,
         link_delay: vrrp.link_delay,
         rules,

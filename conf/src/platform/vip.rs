@@ -166,6 +166,8 @@ pub struct VrrpSettings {
     pub unicast: Option<Unicast>,
     /// Adverts and addresses have the Ethernet address of the virtual router (RFC 9568 section 7.3). Default: those of the interface.
     pub virtual_mac: bool,
+    /// Whether a master that does not own the addresses takes packets to them (RFC 9568 section 6.1: Accept_Mode). Default true.
+    pub accept: bool,
     /// The name of the secret with the password of version 2.
     pub password: Option<String>,
     /// Adverts are signed and verified.

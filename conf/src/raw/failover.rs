@@ -102,6 +102,8 @@ table! {
             unicast: Unicast,
             /// Adverts and addresses have the virtual router's own Ethernet address, 00-00-5E-00-01-id (IPv6: 02). Default false.
             virtual_mac: bool,
+            /// Whether a master takes packets to the addresses (Accept_Mode). False: it drops them unless it owns them, and only forwards. Default true.
+            accept: bool,
             /// With version 2: the name of the secret with the password that adverts carry in clear text.
             password: String,
             /// Adverts are signed and verified by HMAC-SHA256, as keepalived's `auth_hmac` does it.

@@ -181,6 +181,7 @@ impl<'a> Resolver<'a> {
                 .as_ref()
                 .and_then(|unicast| unicast_of(&unicast.value)),
             virtual_mac: given(&raw.virtual_mac).unwrap_or(false),
+            accept: given(&raw.accept).unwrap_or(true),
             password: raw.password.as_ref().map(|name| name.value.clone()),
             hmac,
             unready_penalty: given(&raw.unready_penalty)

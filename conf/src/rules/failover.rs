@@ -41,6 +41,7 @@ impl Judge<'_, '_> {
             self.way(name, vip, raw);
             self.link_delay(name, vip, raw);
             self.virtual_mac(name, vip, raw);
+            self.accept(name, vip, raw);
             self.priorities(name, vip, raw);
             self.weights(name, vip, raw);
             self.heartbeat(name, vip, raw);

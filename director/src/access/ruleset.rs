@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use conf::platform::{LimitPer, NewConnections, Protocol};
 use ipnet::IpNet;
-use net::nft::{Chain, Family, Rate, Rule, Set, SetKind, Statement, Table};
+use net::nft::{Chain, Family, Hook, Rate, Rule, Set, SetKind, Statement, Table};
 
 use super::{Reason, ServiceAccess, Wanted};
 
@@ -76,7 +76,7 @@ pub fn table(wanted: &Wanted) -> Table {
     }
     table.chains.push(Chain {
         name: "arriving".to_owned(),
-        prerouting: Some(PRIORITY),
+        hook: Some((Hook::Prerouting, PRIORITY)),
         rules: arriving,
     });
     for address in addresses {
@@ -109,7 +109,7 @@ fn by_port(address: IpAddr, wanted: &Wanted) -> Chain {
     });
     Chain {
         name: address_chain(address),
-        prerouting: None,
+        hook: None,
         rules: rules.collect(),
     }
 }
@@ -146,7 +146,7 @@ fn service(table: &mut Table, name: &str, access: &ServiceAccess) {
         }
         table.chains.push(Chain {
             name: service_chain(name, *family),
-            prerouting: None,
+            hook: None,
             rules,
         });
     }
@@ -207,7 +207,7 @@ fn limit(
     };
     table.chains.push(Chain {
         name: format!("limit-{name}"),
-        prerouting: None,
+        hook: None,
         rules,
     });
 }

@@ -164,6 +164,9 @@ fn walk(table: &Table, chain: &Chain, packet: (IpAddr, IpAddr, u16)) -> Option<S
                 Statement::Over(_) | Statement::OverBySource { .. } => false,
                 Statement::TcpSyn | Statement::Count => true,
                 Statement::SctpInit => false,
+                other @ (Statement::Destination { .. }
+                | Statement::IcmpType { .. }
+                | Statement::Accept) => panic!("{other:?} is none of its statements"),
                 Statement::Drop => return Some(rule.comment.clone()),
             };
             if !goes_on {
@@ -203,7 +206,7 @@ proptest! {
             Verdict::NotAllowed => Some("web: not_allowed".to_owned()),
         };
         let table = ruleset::table(&wanted(&platform, "lb1"));
-        let arriving = table.chains.iter().find(|chain| chain.prerouting.is_some()).unwrap();
+        let arriving = table.chains.iter().find(|chain| chain.hook.is_some()).unwrap();
         prop_assert_eq!(walk(&table, arriving, (source, vip, 80)), expected.clone());
         prop_assert_eq!(walk(&table, arriving, (source, vip, 8003)), expected);
         prop_assert_eq!(walk(&table, arriving, (source, vip, 81)), None, "another port");

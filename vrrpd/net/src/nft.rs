@@ -38,10 +38,19 @@ pub struct Table {
 pub struct Chain {
     /// Its name.
     pub name: String,
-    /// The priority at which arriving packets come through it (hook prerouting, policy accept); `None` if only jumps lead to it.
-    pub prerouting: Option<i32>,
+    /// Where packets come through it by themselves, and at which priority (policy accept); `None` if only jumps lead to it.
+    pub hook: Option<(Hook, i32)>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
+}
+
+/// A place on the way of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// It arrives, before it is known where it goes.
+    Prerouting,
+    /// It is for this machine (after address translation, before IPVS).
+    Input,
 }
 
 /// A rule: statements that are carried out one after the other, until one does not hold.
@@ -100,6 +109,20 @@ pub enum Statement {
         /// Whether it must be in the set.
         inside: bool,
     },
+    /// Its destination address is in a set.
+    Destination {
+        /// The family, which the rule has asked for before.
+        family: Family,
+        /// The set.
+        set: String,
+    },
+    /// It is an ICMP message whose type lies between these two, both included; the rule has asked for the protocol before.
+    IcmpType {
+        /// The first type.
+        first: u8,
+        /// The last type.
+        last: u8,
+    },
     /// Its destination address is a key of this map: goes on in that chain, and comes back from it.
     JumpByDestination {
         /// The family, which the rule has asked for before.
@@ -124,6 +147,8 @@ pub enum Statement {
     Count,
     /// It is dropped.
     Drop,
+    /// It passes this chain; chains of others at the same hook see it all the same.
+    Accept,
     /// Goes on in another chain, and comes back from it.
     Jump(String),
 }
@@ -212,9 +237,9 @@ impl Table {
         let chains = self.chains.iter().map(|chain| {
             let content = ChainContent {
                 hook: chain
-                    .prerouting
-                    .map(|priority| (wire::PREROUTING, priority)),
-                policy: chain.prerouting.map(|_| wire::ACCEPT),
+                    .hook
+                    .map(|(hook, priority)| (wire::hook_number(hook), priority)),
+                policy: chain.hook.map(|_| wire::ACCEPT),
                 rules: chain.rules.iter().map(wire::fingerprint).collect(),
             };
             (chain.name.clone(), content)

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net};
-use net::nft::{Chain, Family, Nft, Rate, Rule, Set, SetKind, Statement, Table};
+use net::nft::{Chain, Family, Hook, Nft, Rate, Rule, Set, SetKind, Statement, Table};
 
 const INSIDE: &str = "WEIR_NET_TEST_INSIDE";
 
@@ -118,9 +118,27 @@ fn table(denied: Vec<IpNet>) -> Table {
         statements: vec![ports, Statement::Jump("service".to_owned())],
         comment: "web".to_owned(),
     };
-    let chain = |name: &str, prerouting, rules| Chain {
+    let of_family = Statement::Family(Family::V4);
+    let to = Statement::Destination {
+        family: Family::V4,
+        set: "denied".to_owned(),
+    };
+    let echo = Statement::IcmpType { first: 8, last: 9 };
+    let local = vec![
+        Rule {
+            statements: vec![
+                of_family.clone(),
+                Statement::Protocol(1),
+                echo,
+                Statement::Accept,
+            ],
+            comment: "echo".to_owned(),
+        },
+        drop_if(vec![of_family, to], "to"),
+    ];
+    let chain = |name: &str, hook, rules| Chain {
         name: name.to_owned(),
-        prerouting,
+        hook,
         rules,
     };
     let chains: BTreeMap<IpAddr, String> =
@@ -134,9 +152,10 @@ fn table(denied: Vec<IpNet>) -> Table {
         name: "weir_test".to_owned(),
         comment: "a test".to_owned(),
         chains: vec![
-            chain("arriving", Some(-300), vec![jump]),
+            chain("arriving", Some((Hook::Prerouting, -300)), vec![jump]),
             chain("vip", None, vec![vip]),
             chain("service", None, service),
+            chain("local", Some((Hook::Input, 7)), local),
         ],
         sets: vec![
             set("vips6", Family::V6, SetKind::Chains(chains)),
@@ -180,6 +199,8 @@ fn a_table_is_read_back_as_it_was_put_in_place() {
             "by rate",
             "by rate",
             "by client",
+            "echo",
+            "to",
         ];
         assert_eq!(comments, expected);
 

@@ -130,6 +130,12 @@ fn changes(before: &Wanted, after: &Wanted) -> Vec<String> {
         None => "none".to_owned(),
     };
     compare("virtual MAC", mac(before), mac(after));
+    let accept = |of: &Wanted| if of.accept { "taken" } else { "dropped" };
+    compare(
+        "packets to the addresses",
+        accept(before).to_owned(),
+        accept(after).to_owned(),
+    );
     compare("preempt", preempt(a.preempt), preempt(b.preempt));
     compare(
         "checksum",

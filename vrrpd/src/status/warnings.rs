@@ -103,6 +103,7 @@ fn daemon_warnings(desk: &Desk, snapshot: Option<&Snapshot>, kernel: &Kernel) ->
         }
     }
     warnings.extend(kernel.trouble.iter().cloned());
+    warnings.extend(kernel.accept.trouble.iter().cloned());
     if let Some(reason) = desk.director_trouble() {
         warnings.push(format!("the local director does not answer: {reason}"));
     }

@@ -7,7 +7,7 @@
 
 use super::interval::{intervals, key};
 use super::{
-    ChainContent, Counter, Element, Family, NAME_MAX, Rate, Rule, Set, SetContent, SetKind,
+    ChainContent, Counter, Element, Family, Hook, NAME_MAX, Rate, Rule, Set, SetContent, SetKind,
     Statement, Table,
 };
 
@@ -17,8 +17,6 @@ use attribute::{Attributes, Writer};
 
 /// The family of our tables: both IPv4 and IPv6 (`NFPROTO_INET`).
 pub(super) const INET: u8 = 1;
-/// The hook of arriving packets, before routing (`NF_INET_PRE_ROUTING`).
-pub(super) const PREROUTING: u32 = 0;
 /// `NF_ACCEPT`.
 pub(super) const ACCEPT: u32 = 1;
 const DROP: u32 = 0;
@@ -90,10 +88,10 @@ pub(super) fn replace(table: &Table) -> Vec<Request> {
         let mut body = Writer::default();
         body.text(1, name);
         body.text(3, &chain.name);
-        if let Some(priority) = chain.prerouting {
-            body.nested(4, |hook| {
-                hook.u32(1, PREROUTING);
-                hook.bytes(2, &priority.to_be_bytes());
+        if let Some((hook, priority)) = chain.hook {
+            body.nested(4, |nested| {
+                nested.u32(1, hook_number(hook));
+                nested.bytes(2, &priority.to_be_bytes());
             });
             body.u32(5, ACCEPT);
             body.text(7, "filter");
@@ -120,6 +118,14 @@ pub(super) fn replace(table: &Table) -> Vec<Request> {
         );
     }
     requests
+}
+
+/// `enum nf_inet_hooks`.
+pub(super) fn hook_number(hook: Hook) -> u32 {
+    match hook {
+        Hook::Prerouting => 0,
+        Hook::Input => 1,
+    }
 }
 
 /// The request that removes a table with all that is in it.
@@ -335,12 +341,20 @@ fn encode(list: &mut Writer, statement: &Statement) {
                 }
             });
         }
+        Statement::Destination { family, set } => {
+            load_destination(list, *family);
+            expression(list, "lookup", |data| {
+                data.text(1, set);
+                data.u32(2, REGISTER);
+            });
+        }
+        Statement::IcmpType { first, last } => {
+            load(list, TRANSPORT_HEADER, 0, 1);
+            compare(list, NOT_LESS, &[*first]);
+            compare(list, NOT_GREATER, &[*last]);
+        }
         Statement::JumpByDestination { family, map } => {
-            let (offset, length) = match family {
-                Family::V4 => (16, 4),
-                Family::V6 => (24, 16),
-            };
-            load(list, NETWORK_HEADER, offset, length);
+            load_destination(list, *family);
             expression(list, "lookup", |data| {
                 data.text(1, map);
                 data.u32(2, REGISTER);
@@ -374,6 +388,7 @@ fn encode(list: &mut Writer, statement: &Statement) {
         }
         Statement::Count => expression(list, "counter", |_| {}),
         Statement::Drop => immediate(list, DROP, None),
+        Statement::Accept => immediate(list, ACCEPT, None),
         Statement::Jump(chain) => immediate(list, JUMP, Some(chain)),
     }
 }
@@ -405,6 +420,13 @@ fn load_source(list: &mut Writer, family: Family) {
     match family {
         Family::V4 => load(list, NETWORK_HEADER, 12, 4),
         Family::V6 => load(list, NETWORK_HEADER, 8, 16),
+    }
+}
+
+fn load_destination(list: &mut Writer, family: Family) {
+    match family {
+        Family::V4 => load(list, NETWORK_HEADER, 16, 4),
+        Family::V6 => load(list, NETWORK_HEADER, 24, 16),
     }
 }
 

@@ -122,7 +122,7 @@ fn ten_thousand_networks_fit_into_their_messages() {
         name: "t".to_owned(),
         chains: vec![Chain {
             name: "c".to_owned(),
-            prerouting: Some(-300),
+            hook: Some((Hook::Prerouting, -300)),
             rules: Vec::new(),
         }],
         sets: vec![
