@@ -141,6 +141,7 @@ const DURATIONS: &[&str] = &[
     "advert_interval",
     "after",
     "startup_delay",
+    "boot_delay",
     "verdict_hold",
     "garp_delay",
     "garp_refresh",

@@ -312,6 +312,7 @@ fn wanted(
             unadvertised,
             preempt: vrrp.preempt,
             startup_delay: vrrp.startup_delay.as_duration(),
+            boot_delay: platform.vrrpd.boot_delay.as_duration(),
             pace: Pace {
                 repeat: vrrp.garp_repeat,
                 delay: vrrp.garp_delay.as_duration(),

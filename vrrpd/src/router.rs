@@ -61,6 +61,8 @@ pub struct Config {
     pub preempt: Preempt,
     /// How long the protocol keeps silent after the start.
     pub startup_delay: Duration,
+    /// It keeps silent until the machine has run for so long.
+    pub boot_delay: Duration,
     /// When addresses are announced.
     pub pace: Pace,
     /// Whether there is another node that could hold the addresses: without one, leaving them to others makes no sense.
@@ -358,7 +360,9 @@ impl Router {
             return;
         }
         self.running = true;
-        self.start_at = now + self.config.startup_delay;
+        // CLOCK_MONOTONIC begins with the boot.
+        let booted = Moment::from_nanos(0) + self.config.boot_delay;
+        self.start_at = booted.max(now + self.config.startup_delay);
         let fault = self.fault();
         if holding {
             self.lingering = fault.is_none();

@@ -91,6 +91,7 @@ fn config(preempt: Preempt) -> Config {
         unadvertised: Vec::new(),
         preempt,
         startup_delay: Duration::ZERO,
+        boot_delay: Duration::ZERO,
         pace: Pace {
             repeat: 2,
             delay: Duration::ZERO,

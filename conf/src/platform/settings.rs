@@ -179,6 +179,8 @@ pub enum StopPolicy {
 pub struct VrrpdSettings {
     /// SCHED_RR priority asked for the protocol thread, 0 for none. Default 50.
     pub realtime_priority: u8,
+    /// The protocol keeps silent until the machine has run for so long (keepalived's `vrrp_delay_after_boot`). Default 0.
+    pub boot_delay: Interval,
     /// The path of a named pipe that gets a line per change of state.
     pub fifo: Option<PathBuf>,
     /// Whether hook programs may run.

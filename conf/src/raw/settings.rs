@@ -251,6 +251,8 @@ table! {
         optional {
             /// SCHED_RR priority of the protocol thread; its memory is locked too. 0: neither. What the rights do not allow is told. Default 50.
             realtime_priority: WholeNumber<0, 99>,
+            /// Silence until the machine has run for so long, for switches and bonds that are deaf after a boot. Default 0s.
+            boot_delay: Interval,
             /// A named pipe that gets a line per change of state, as keepalived writes them; made if it is not there.
             fifo: String,
             /// Whether hook programs may run. Default false.

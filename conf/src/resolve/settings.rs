@@ -260,6 +260,7 @@ impl Resolver<'_> {
             fifo: vrrpd.fifo.as_ref().map(|fifo| PathBuf::from(&fifo.value)),
             realtime_priority: given(&vrrpd.realtime_priority)
                 .map_or(DEFAULT_REALTIME, |priority| priority.narrow()),
+            boot_delay: given(&vrrpd.boot_delay).unwrap_or(Interval::from_secs(0)),
             allow_hooks: given(&vrrpd.allow_hooks).unwrap_or(false),
             hook_user: vrrpd
                 .hook_user

@@ -39,6 +39,7 @@ fn config(preempt: Preempt) -> Config {
         unadvertised: Vec::new(),
         preempt,
         startup_delay: Duration::ZERO,
+        boot_delay: Duration::ZERO,
         pace: Pace {
             repeat: 5,
             delay: Duration::from_secs(5),
@@ -623,6 +624,23 @@ fn the_startup_delay_keeps_silent() {
     assert_eq!(router.poll_timeout(), Some((ms(2000), "startup delay")));
     router.handle_timeout(ms(2000));
     assert_eq!(short(&drain(&mut router)), "advert 255, add");
+}
+
+#[test]
+fn the_boot_delay_counts_from_the_boot() {
+    for (started, speaks) in [(1000, 30_000), (29_000, 31_000), (40_000, 42_000)] {
+        let config = Config {
+            startup_delay: Duration::from_secs(2),
+            boot_delay: Duration::from_secs(30),
+            ..config(AT_ONCE)
+        };
+        let mut router = Router::new(config, standing(255), ms(started));
+        router.handle(link(true), ms(started));
+        router.handle(Input::Start { holding: false }, ms(started));
+        assert_eq!(router.poll_timeout(), Some((ms(speaks), "startup delay")));
+        router.handle_timeout(ms(speaks));
+        assert_eq!(short(&drain(&mut router)), "advert 255, add");
+    }
 }
 
 #[test]

@@ -67,6 +67,7 @@ impl Setup {
                 addresses: vec![IpAddr::from([10, 0, 0, 100])],
                 unadvertised: Vec::new(),
                 preempt,
+                boot_delay: Duration::ZERO,
                 startup_delay: Duration::from_millis([0, 0, 300][random.usize(0..3)]),
                 pace: Pace {
                     repeat: 2,
