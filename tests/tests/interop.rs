@@ -83,12 +83,12 @@ fn version_2_with_keepalived_and_a_password() {
 
 #[test]
 fn version_2_with_frr() {
-    the_better_one_comes_and_goes(Program::Frr, &Setup::v2(), 1);
+    both_directions(Program::Frr, &Setup::v2());
 }
 
 #[test]
 fn version_2_with_keepalived() {
-    the_better_one_comes_and_goes(Program::Keepalived, &Setup::v2(), 0);
+    both_directions(Program::Keepalived, &Setup::v2());
 }
 
 #[test]
@@ -97,11 +97,11 @@ fn unicast_with_keepalived() {
         unicast: true,
         ..Setup::v3()
     };
-    both_directions_unicast(&setup);
+    both_directions_by_service(&setup);
 }
 
-/// Unicast adverts do not reach the client: there the kernels and the client's answers judge.
-fn both_directions_unicast(setup: &Setup) {
+/// Unicast adverts do not reach the client, and a virtual MAC is on both sides: there the kernels and the client's answers judge.
+fn both_directions_by_service(setup: &Setup) {
     for better in [0, 1] {
         let segment = Segment::new();
         let mut priorities = [240; 2];
@@ -143,6 +143,27 @@ fn keepalived_with_its_virtual_mac() {
         ..Setup::v3()
     };
     both_directions(Program::Keepalived, &setup);
+}
+
+/// Both with the virtual MAC of the standard: the switch and the client see one machine that moves.
+#[test]
+fn our_virtual_mac_with_that_of_keepalived() {
+    let setup = Setup {
+        ours: "virtual_mac = true".to_owned(),
+        keepalived: "  use_vmac vrrp.51\n".to_owned(),
+        ..Setup::v3()
+    };
+    both_directions_by_service(&setup);
+}
+
+#[test]
+fn our_virtual_mac_with_unicast_adverts() {
+    let setup = Setup {
+        ours: "virtual_mac = true".to_owned(),
+        unicast: true,
+        ..Setup::v3()
+    };
+    both_directions_by_service(&setup);
 }
 
 /// The forms in which our last adverts' checksums were.

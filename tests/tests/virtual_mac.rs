@@ -167,3 +167,38 @@ fn the_virtual_mac_moves_with_the_addresses() {
     }
     pair.await_holders(&["lb2"]);
 }
+
+/// On both directors, by reloads: the address goes to the interface with the virtual MAC and back, and its client is told each time.
+#[test]
+fn a_reload_puts_the_virtual_mac_on_and_takes_it_off() {
+    let without = "advert_interval = \"100ms\"";
+    let with = "advert_interval = \"100ms\", virtual_mac = true";
+    let mut pair = Pair::start(&["10.0.0.100/32"], without, None);
+    let client = pair.lab.add("client");
+    pair.lab
+        .plug("client", "eth0", "front", &["10.0.0.9/24".to_owned()]);
+    pair.await_holders(&["lb1"]);
+    let (address, mac, device) = VIPS[0];
+    answers(&client, address);
+    let own = own_mac(pair.lab.node("lb1"));
+    assert_eq!(neighbour(&client, address), own);
+    for (settings, expected, on) in [(with, text(mac), device), (without, own, "eth0")] {
+        for (node, daemon) in ["lb1", "lb2"].iter().zip(&pair.daemons) {
+            let file = pair.folder.path().join(format!("{node}.toml"));
+            std::fs::write(file, pair.text(settings, false)).expect("it can be written");
+            let output = daemon.command(&["reload"]);
+            assert!(output.status.success(), "{output:?}");
+        }
+        wait::until("the address is there", PATIENCE, || {
+            pair.lab.node("lb1").has_address(on, address)
+        });
+        pair.await_holders(&["lb1"]);
+        // The client has it by the announcement alone.
+        wait::until("the client knows", PATIENCE, || {
+            neighbour(&client, address) == expected
+        });
+        answers(&client, address);
+    }
+    let output = pair.lab.node("lb1").exec("ip", &["link", "show", device]);
+    assert!(!output.status.success(), "{device} is left");
+}

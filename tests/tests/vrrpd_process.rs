@@ -57,6 +57,35 @@ fn it_works_without_root_with_two_capabilities() {
     assert!(!pair.node(0).has_address("eth0", ADDRESS), "it cleans up");
 }
 
+/// The kernel lets CAP_NET_ADMIN write the network's tunables; where they are read-only, each is a warning that names it.
+#[test]
+fn a_virtual_mac_needs_no_root_either() {
+    let mut pair = Pair::new();
+    let text = platform(1, "100ms", Families::Four);
+    let with = text.replace("advert_interval", "virtual_mac = true, advert_interval");
+    assert_ne!(text, with);
+    pair.start_confined(&with);
+    let node = pair.node(0);
+    wait::until("the VIP is there", Duration::from_secs(10), || {
+        node.has_address("vrrp4.1", ADDRESS)
+    });
+    for (name, value) in [
+        ("arp_ignore", "1"),
+        ("arp_filter", "1"),
+        ("arp_announce", "2"),
+    ] {
+        assert_eq!(
+            node.read_sysctl(&format!("net.ipv4.conf.eth0.{name}")),
+            value
+        );
+    }
+    pair.daemons[0].stop();
+    assert_eq!(
+        pair.node(0).read_sysctl("net.ipv4.conf.eth0.arp_ignore"),
+        "0"
+    );
+}
+
 #[test]
 fn sigusr1_writes_the_status_into_the_log() {
     let mut pair = Pair::new();
