@@ -102,7 +102,8 @@ pub fn as_address(name: &str) -> Option<IpAddr> {
     }
 }
 
-/// unreserved and sub-delims of RFC 3986 section 2, without percent-encoding.
+/// unreserved and sub-delims of RFC 3986 section 2, without percent-encoding, and without the comma: two fields that somebody joined to one
+/// are two hosts.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -118,7 +119,6 @@ fn is_name_byte(byte: u8) -> bool {
                 | b')'
                 | b'*'
                 | b'+'
-                | b','
                 | b';'
                 | b'='
         )

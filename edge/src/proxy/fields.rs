@@ -73,6 +73,7 @@ pub(super) fn to_upstream(
         trusted,
         session.is_upgrade_req(),
     );
+    origin_form(session, request)?;
     if let RouteAction::Upstream {
         host: Some(host), ..
     } = &route.action
@@ -81,6 +82,24 @@ pub(super) fn to_upstream(
     }
     state.request_edits.apply(&mut Request(request));
     Ok(())
+}
+
+/// A server gets the path alone, whatever form the client chose (RFC 9112 section 3.2.1). The gate has seen to it that Host says the same.
+fn origin_form(session: &Session, request: &mut RequestHeader) -> Result<()> {
+    let raw = request.raw_path();
+    if session.is_http2() || raw.starts_with(b"/") || raw == b"*" {
+        return Ok(());
+    }
+    // Of an absolute target Pingora's URI has the path alone, and keeps the bytes beside it.
+    let path = request
+        .uri
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
+    let path = match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
+    };
+    request.set_raw_path(path.as_bytes())
 }
 
 /// The response's fields as the client gets them.
