@@ -3,6 +3,7 @@
 //! `resolve` builds a [`Platform`]; nothing else does, so whoever holds one need not check again. Everything is ordered (BTreeMap, or
 //! the file's order in a Vec), so plans, logs and tests come out the same each time. The elements live in one module each.
 
+mod access_log;
 mod check;
 mod hash;
 mod layer4;
@@ -19,6 +20,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+pub use access_log::{
+    AccessLog, AccessLogFormat, LogEscape, LogFormat, LogPiece, LogTarget, LogVariable, Syslog,
+    SyslogAddress,
+};
 pub use check::{Check, CheckBody, CheckKind, CheckTls, InitialState, StatusRange};
 pub use layer4::{
     ConnectionSync, Forward, LimitPer, Matching, NewConnections, PathCheck, Persistence, PortSpec,
@@ -34,8 +39,8 @@ pub use policy::{ChangeBudget, OnFailure, ServicePolicy, SorryServer};
 pub use routing::{RouteKind, VipRoute, VipRule};
 use serde::Serialize;
 pub use settings::{
-    AccessLog, AccessLogFormat, ConnectionTimeouts, DirectorSettings, EdgeLimits, EdgeSettings,
-    Monitoring, Peers, Readiness, ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
+    ConnectionTimeouts, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Peers, Readiness,
+    ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
 };
 pub use tls::{CIPHER_SUITES, CipherSuite, ClientCertificates, EdgeTls, SiteTls, TlsVersion};
 pub use vip::{

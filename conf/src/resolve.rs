@@ -4,6 +4,7 @@
 //! again at every reference. What concerns several elements at once is judged by [`crate::rules`] afterwards.
 
 mod access;
+mod access_log;
 mod check;
 mod failover;
 mod hook;

@@ -183,7 +183,11 @@ impl ProxyHttp for EdgeProxy {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        fields::to_upstream(session, request, ctx)
+        fields::to_upstream(session, request, ctx)?;
+        if ctx.request_id.is_none() {
+            ctx.request_id = request.headers.get("x-request-id").cloned();
+        }
+        Ok(())
     }
 
     async fn request_body_filter(

@@ -55,6 +55,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct RouteState {
     /// For metrics and logs: `shop.example/api/`.
     pub(crate) label: String,
+    /// Its site's first host.
+    pub(crate) site: Arc<str>,
     /// Counts, carried over by label.
     pub(crate) stats: Arc<RouteStats>,
     /// The upstream, for routes that have one.
@@ -190,6 +192,7 @@ fn site_routes(
     upstreams: &BTreeMap<String, Arc<Upstream>>,
     counted: &BTreeMap<&str, &Arc<RouteStats>>,
 ) -> Result<Vec<RouteState>, BuildError> {
+    let host = first_host(site);
     site.routes
         .iter()
         .map(|route| {
@@ -210,6 +213,7 @@ fn site_routes(
             let response_edits = Edits::compile(&route.set_response_headers).map_err(wrong)?;
             Ok(RouteState {
                 label,
+                site: host.clone(),
                 stats,
                 upstream,
                 request_edits,
@@ -222,16 +226,18 @@ fn site_routes(
 /// A route's name for metrics: bounded by the file, never by requests.
 pub(crate) fn label(site: &Site, route: &Route) -> String {
     use conf::platform::PathMatch;
-    let host = site
-        .hosts
-        .first()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let host = first_host(site);
     match &route.path {
         PathMatch::Prefix(path) => format!("{host}{path}"),
         PathMatch::Exact(path) => format!("{host} = {path}"),
         PathMatch::Regex(regex) => format!("{host} ~ {regex}"),
     }
+}
+
+/// A site's name.
+fn first_host(site: &Site) -> Arc<str> {
+    let host = site.hosts.first().map(|host| Arc::from(host.to_string()));
+    host.unwrap_or_default()
 }
 
 #[cfg(test)]

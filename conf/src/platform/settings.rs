@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{EdgeTls, Place};
+use super::{AccessLog, EdgeTls, Place};
 use crate::unit::{Bytes, Interval};
 
 /// `[edge]`.
@@ -72,25 +72,6 @@ pub enum ReadinessAllow {
     Directors,
     /// Anyone in that network.
     Network,
-}
-
-/// `[edge.access_log]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AccessLog {
-    /// `off`, `stdout` or an absolute path; `None` is off. Default: stdout.
-    pub target: Option<String>,
-    /// The line's form. Default combined.
-    pub format: AccessLogFormat,
-}
-
-/// The form of an access-log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AccessLogFormat {
-    /// nginx's `combined`, then upstream address, upstream status and times.
-    Combined,
-    /// One JSON object per line.
-    Json,
 }
 
 /// Where metrics and the read-only status page are served, besides the read-only socket.

@@ -112,12 +112,58 @@ table! {
 }
 
 words! {
-    /// Form of an access-log line.
-    AccessLogFormat {
-        /// nginx's `combined`, then upstream and times.
-        Combined = "combined",
-        /// One JSON object per line.
+    /// How the values of a log format are escaped.
+    LogEscape {
+        /// As nginx's `escape=default`: `\\xXX`, and `-` for no value.
+        Default = "default",
+        /// As nginx's `escape=json`: for values between the quotes of JSON.
         Json = "json",
+    }
+}
+
+words! {
+    /// The facility of syslog messages (RFC 5424 section 6.2.1).
+    SyslogFacility {
+        /// 1.
+        User = "user",
+        /// 3.
+        Daemon = "daemon",
+        /// 4.
+        Auth = "auth",
+        /// 10.
+        Authpriv = "authpriv",
+        /// 16.
+        Local0 = "local0",
+        /// 17.
+        Local1 = "local1",
+        /// 18.
+        Local2 = "local2",
+        /// 19.
+        Local3 = "local3",
+        /// 20.
+        Local4 = "local4",
+        /// 21.
+        Local5 = "local5",
+        /// 22.
+        Local6 = "local6",
+        /// 23.
+        Local7 = "local7",
+    }
+}
+
+words! {
+    /// The severity of syslog messages (RFC 5424 section 6.2.1).
+    SyslogSeverity {
+        /// 3.
+        Error = "error",
+        /// 4.
+        Warning = "warning",
+        /// 5.
+        Notice = "notice",
+        /// 6.
+        Info = "info",
+        /// 7.
+        Debug = "debug",
     }
 }
 
@@ -126,10 +172,17 @@ table! {
     AccessLogTable {
         required {}
         optional {
-            /// "off", "stdout" or an absolute path. Default stdout.
+            /// "off", "stdout", an absolute path, "syslog:/dev/log" or "syslog:udp:127.0.0.1:514". Default stdout.
             target: String,
-            /// Form of a line. Default combined.
-            format: AccessLogFormat,
+            /// Form of a line: "combined" (nginx's, then upstream and times), "json" (an object per line), or a string with variables, such
+            /// as "$remote_addr $status $request_time". Default combined.
+            format: String,
+            /// How the values of a string with variables are escaped. Default default.
+            escape: LogEscape,
+            /// Of messages to syslog. Default local7.
+            facility: SyslogFacility,
+            /// Of messages to syslog. Default info.
+            severity: SyslogSeverity,
         }
     }
 }

@@ -6,8 +6,8 @@ use super::{Resolver, given};
 use crate::codes;
 use crate::decode::At;
 use crate::platform::{
-    AccessLog, AccessLogFormat, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Peers,
-    Readiness, ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
+    DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Peers, Readiness, ReadinessAllow,
+    StopPolicy, SysctlChoice, VrrpdSettings,
 };
 use crate::problems::Tiers;
 use crate::raw::settings as raw;
@@ -79,47 +79,6 @@ impl Resolver<'_> {
                 },
                 place: self.place(raw.span),
             })
-    }
-
-    fn access_log(&mut self, raw: Option<&At<raw::AccessLogRef>>) -> AccessLog {
-        let (target, format) = match raw.map(|raw| &raw.value) {
-            None => (None, None),
-            Some(raw::AccessLogRef::Target(target)) => {
-                let span = raw.map(|raw| raw.span).unwrap_or_default();
-                (
-                    Some(At {
-                        value: target.clone(),
-                        span,
-                    }),
-                    None,
-                )
-            }
-            Some(raw::AccessLogRef::Table(table)) => (table.target.clone(), given(&table.format)),
-        };
-        if let Some(target) = &target
-            && !["off", "stdout"].contains(&target.as_str())
-            && !target.starts_with('/')
-        {
-            self.report(
-                codes::LOG_TARGET,
-                Tiers::LAYER7,
-                target.span,
-                "edge.access_log",
-                format!("the access log cannot be written to `{}`", target.value),
-            )
-            .help("write \"off\", \"stdout\" or an absolute path");
-        }
-        AccessLog {
-            target: match target {
-                None => Some("stdout".to_owned()),
-                Some(target) if target.value == "off" => None,
-                Some(target) => Some(target.value),
-            },
-            format: match format {
-                Some(raw::AccessLogFormat::Json) => AccessLogFormat::Json,
-                Some(raw::AccessLogFormat::Combined) | None => AccessLogFormat::Combined,
-            },
-        }
     }
 
     pub(super) fn director(&mut self) -> DirectorSettings {

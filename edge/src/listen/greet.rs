@@ -132,6 +132,7 @@ async fn handshake(
         let _ = socket.write_all(&UNRECOGNIZED_NAME).await;
         return Err(Greeting::UnknownName);
     };
+    let server_name = hello.server_name().map(Into::into);
     let stream = start
         .into_stream(identity.config(http2))
         .await
@@ -140,6 +141,11 @@ async fn handshake(
     let facts = TlsFacts {
         http2: session.alpn_protocol() == Some(b"h2"),
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        version: match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        },
+        server_name,
         identity,
     };
     Ok((Transport::Tls(Box::new(stream)), facts))

@@ -12,7 +12,7 @@ use daemon::clock;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
 
-use super::stream::{Arrived, Conn, EdgeStream};
+use super::stream::{Arrived, Conn, EdgeStream, TlsFacts};
 use super::{Worker, http2};
 use crate::life::Counted;
 use crate::limit::{Awaiting, Deadlines};
@@ -130,20 +130,26 @@ async fn refuse(stream: &mut EdgeStream, worker: &Worker, status: u16, note: &st
         Ok(Ok(()))
     );
     worker.shared.stats.refused.count(status);
+    let conn = stream.conn();
     worker.shared.log.log(&Line {
-        client: stream.conn().peer.ip().to_canonical(),
+        client: conn.peer,
+        server: conn.front.address,
+        tls: conn.tls.as_ref().map(TlsFacts::logged),
         request: request.as_bytes(),
         host: b"",
+        fields: None,
+        sent: None,
+        request_id: b"",
         status,
         bytes: if sent {
             u64::try_from(response.len()).unwrap_or_default()
         } else {
             0
         },
-        referer: b"",
-        agent: b"",
         duration: clock::now().since(began),
         attempts: &[],
+        site: "",
+        route: "",
         upstream: "",
         note,
     });

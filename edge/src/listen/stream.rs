@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use super::Front;
 use super::transport::Transport;
 use crate::flood::{Flood, Meter};
+use crate::observe::line::Tls;
 use crate::sniff::{Sniff, sniff};
 use crate::tls::Identity;
 use crate::wire::{Head, Limits, Progress, Refusal, Scanner};
@@ -54,6 +55,21 @@ pub(crate) struct TlsFacts {
     pub(crate) resumed: bool,
     /// HTTP/2 was agreed on.
     pub(crate) http2: bool,
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub(crate) version: &'static str,
+    /// The name that the client asked for.
+    pub(crate) server_name: Option<Box<str>>,
+}
+
+impl TlsFacts {
+    /// What the access log says of it.
+    pub(crate) fn logged(&self) -> Tls<'_> {
+        Tls {
+            version: self.version,
+            server_name: self.server_name.as_deref().unwrap_or_default(),
+            resumed: self.resumed,
+        }
+    }
 }
 
 /// What hooks and gate know of a connection together.

@@ -1,6 +1,6 @@
-//! SHELL: the access log's way to its file: a buffer per data thread, a bounded queue, one writer thread.
+//! SHELL: the access log's way to its target: a buffer per data thread, a bounded queue, one writer thread.
 //!
-//! A request never waits for the disk. When the queue is full whole buffers are lost and their lines counted
+//! A request never waits for the disk or a syslog daemon. When the queue is full whole buffers are lost and their lines counted
 //! (`edge_log_dropped_total`). SIGUSR1 opens the file anew, as log rotation expects.
 
 use std::cell::RefCell;
@@ -13,9 +13,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use conf::platform::{AccessLog as Settings, AccessLogFormat};
+use conf::platform::{AccessLog as Settings, LogTarget};
 
-use super::line::Line;
+use super::line::{Line, Times};
+use super::syslog::Syslog;
 
 /// Buffers on their way to the writer. Full: the buffer is dropped and counted.
 const QUEUE: usize = 1024;
@@ -24,27 +25,20 @@ const BUFFER: usize = 32 * 1024;
 /// How late the writer may notice a rotation or the end.
 const GLANCE: Duration = Duration::from_millis(200);
 
-/// Where lines go and in which form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    path: Option<String>,
-    format: AccessLogFormat,
-}
-
 /// The access log. Cheap to share; one per process.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    target: ArcSwap<Target>,
+    settings: ArcSwap<Settings>,
     sender: SyncSender<Chunk>,
     reopen: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// Lines that were lost because the disk was too slow.
+    /// Lines that were lost because their target did not take them in time.
     pub(crate) lost: Arc<AtomicU64>,
 }
 
 struct Chunk {
-    target: Arc<Target>,
+    settings: Arc<Settings>,
     lines: u64,
     bytes: Vec<u8>,
 }
@@ -52,13 +46,13 @@ struct Chunk {
 #[derive(Default)]
 struct Buffer {
     /// Where its lines were meant to go.
-    target: Option<Arc<Target>>,
+    settings: Option<Arc<Settings>>,
     lines: u64,
     bytes: Vec<u8>,
     /// The second of the cached time and its two forms.
     second: i64,
-    time: String,
-    format: Option<AccessLogFormat>,
+    local: String,
+    iso8601: String,
 }
 
 thread_local! {
@@ -84,7 +78,7 @@ impl AccessLog {
             .name("access-log".to_owned())
             .spawn(move || writer.run())?;
         Ok(Arc::new(AccessLog {
-            target: ArcSwap::from_pointee(target_of(settings)),
+            settings: ArcSwap::from_pointee(settings.clone()),
             sender,
             reopen,
             closing,
@@ -95,7 +89,7 @@ impl AccessLog {
 
     /// Takes new settings; lines that are buffered go where they were meant to go.
     pub(crate) fn configure(&self, settings: &Settings) {
-        self.target.store(Arc::new(target_of(settings)));
+        self.settings.store(Arc::new(settings.clone()));
     }
 
     /// Opens the file anew: SIGUSR1.
@@ -105,27 +99,32 @@ impl AccessLog {
 
     /// Whether lines are written at all.
     pub(crate) fn is_on(&self) -> bool {
-        self.target.load().path.is_some()
+        self.settings.load().target != LogTarget::Off
     }
 
     /// Buffers one line.
     pub(crate) fn log(&self, line: &Line<'_>) {
-        let target = self.target.load();
-        if target.path.is_none() {
+        let settings = self.settings.load();
+        if settings.target == LogTarget::Off {
             return;
         }
         BUFFERED.with_borrow_mut(|buffer| {
             if buffer
-                .target
+                .settings
                 .as_ref()
-                .is_none_or(|meant| !Arc::ptr_eq(meant, &target))
+                .is_none_or(|meant| !Arc::ptr_eq(meant, &settings))
             {
                 self.hand_over(buffer);
-                buffer.target = Some(Arc::clone(&target));
+                buffer.settings = Some(Arc::clone(&settings));
             }
-            buffer.stamp(target.format);
-            let Buffer { time, bytes, .. } = buffer;
-            line.write(time, target.format, bytes);
+            buffer.stamp();
+            let Buffer {
+                local,
+                iso8601,
+                bytes,
+                ..
+            } = buffer;
+            line.write(Times { local, iso8601 }, &settings.format, bytes);
             buffer.lines = buffer.lines.saturating_add(1);
             if buffer.bytes.len() >= BUFFER {
                 self.hand_over(buffer);
@@ -153,13 +152,16 @@ impl AccessLog {
     }
 
     fn hand_over(&self, buffer: &mut Buffer) {
-        let Some(target) = buffer.target.clone().filter(|_| buffer.lines > 0) else {
+        if buffer.lines == 0 {
+            return;
+        }
+        let Some(settings) = buffer.settings.clone() else {
             return;
         };
         let lines = std::mem::take(&mut buffer.lines);
         let bytes = std::mem::replace(&mut buffer.bytes, Vec::with_capacity(1024));
         match self.sender.try_send(Chunk {
-            target,
+            settings,
             lines,
             bytes,
         }) {
@@ -173,26 +175,15 @@ impl AccessLog {
 
 impl Buffer {
     /// Formats the time once a second.
-    fn stamp(&mut self, format: AccessLogFormat) {
+    fn stamp(&mut self) {
         let now = daemon::clock::wall();
-        if self.second == now.as_second() && self.format == Some(format) {
+        if self.second == now.as_second() && !self.local.is_empty() {
             return;
         }
         let local = now.to_zoned(jiff::tz::TimeZone::system());
-        self.time = match format {
-            AccessLogFormat::Combined => local.strftime("%d/%b/%Y:%H:%M:%S %z").to_string(),
-            AccessLogFormat::Json => local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
-        };
+        self.local = local.strftime("%d/%b/%Y:%H:%M:%S %z").to_string();
+        self.iso8601 = local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         self.second = now.as_second();
-        self.format = Some(format);
-    }
-}
-
-fn target_of(settings: &Settings) -> Target {
-    let path = settings.target.clone().filter(|target| target != "off");
-    Target {
-        path,
-        format: settings.format,
     }
 }
 
@@ -201,13 +192,14 @@ struct Writer {
     reopen: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
     lost: Arc<AtomicU64>,
-    open: Option<(Arc<Target>, Output)>,
+    open: Option<(LogTarget, Output)>,
     complained: bool,
 }
 
 enum Output {
     Stdout,
     File(File),
+    Syslog(Box<Syslog>),
 }
 
 impl Writer {
@@ -223,27 +215,23 @@ impl Writer {
     }
 
     fn write(&mut self, chunk: &Chunk) {
+        let target = &chunk.settings.target;
         let reopen = self.reopen.swap(false, Ordering::AcqRel);
-        if reopen
-            || self
-                .open
-                .as_ref()
-                .is_none_or(|(target, _)| **target != *chunk.target)
-        {
-            self.open = open(&chunk.target)
+        if reopen || self.open.as_ref().is_none_or(|(open, _)| open != target) {
+            self.open = open(target)
                 .map_err(|error| self.complain(&error))
                 .ok()
-                .map(|output| (chunk.target.clone(), output));
+                .map(|output| (target.clone(), output));
         }
-        let result = match &mut self.open {
-            Some((_, Output::File(file))) => file.write_all(&chunk.bytes),
-            Some((_, Output::Stdout)) => io::stdout().lock().write_all(&chunk.bytes),
-            None => Err(io::ErrorKind::NotFound.into()),
+        let (written, result) = match &mut self.open {
+            Some((_, output)) => output.write(chunk),
+            None => (0, Err(io::ErrorKind::NotFound.into())),
         };
         match result {
             Ok(()) => self.complained = false,
             Err(error) => {
-                self.lost.fetch_add(chunk.lines, Ordering::Relaxed);
+                let lost = chunk.lines.saturating_sub(written);
+                self.lost.fetch_add(lost, Ordering::Relaxed);
                 self.complain(&error);
             }
         }
@@ -257,30 +245,50 @@ impl Writer {
     }
 }
 
-fn open(target: &Target) -> io::Result<Output> {
-    match target.path.as_deref() {
-        None | Some("stdout") => Ok(Output::Stdout),
-        Some(path) => Ok(Output::File(
+impl Output {
+    /// Returns how many lines were written; where it cannot be known, all or none.
+    fn write(&mut self, chunk: &Chunk) -> (u64, io::Result<()>) {
+        let result = match self {
+            Output::Stdout => io::stdout().lock().write_all(&chunk.bytes),
+            Output::File(file) => file.write_all(&chunk.bytes),
+            Output::Syslog(syslog) => return syslog.send(&chunk.bytes, daemon::clock::wall()),
+        };
+        (if result.is_ok() { chunk.lines } else { 0 }, result)
+    }
+}
+
+fn open(target: &LogTarget) -> io::Result<Output> {
+    match target {
+        LogTarget::Off | LogTarget::Stdout => Ok(Output::Stdout),
+        LogTarget::File(path) => Ok(Output::File(
             OpenOptions::new().append(true).create(true).open(path)?,
         )),
+        LogTarget::Syslog(settings) => Ok(Output::Syslog(Box::new(Syslog::open(settings)?))),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use conf::platform::AccessLogFormat;
+
     use super::*;
 
     fn line<'a>(request: &'a [u8]) -> Line<'a> {
         Line {
-            client: "192.0.2.1".parse().unwrap(),
+            client: "192.0.2.1:5000".parse().unwrap(),
+            server: "192.0.2.2:80".parse().unwrap(),
+            tls: None,
             request,
             host: b"a",
+            fields: None,
+            sent: None,
+            request_id: b"",
             status: 200,
             bytes: 0,
-            referer: b"",
-            agent: b"",
             duration: Duration::ZERO,
             attempts: &[],
+            site: "",
+            route: "",
             upstream: "",
             note: "",
         }
@@ -291,7 +299,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let settings = Settings {
-            target: Some(path.display().to_string()),
+            target: LogTarget::File(path.display().to_string()),
             format: AccessLogFormat::Combined,
         };
         let log = AccessLog::start(&settings).unwrap();
@@ -327,7 +335,7 @@ mod tests {
     fn a_reload_moves_no_line_to_another_file() {
         let folder = tempfile::tempdir().unwrap();
         let settings = |name: &str| Settings {
-            target: Some(folder.path().join(name).display().to_string()),
+            target: LogTarget::File(folder.path().join(name).display().to_string()),
             format: AccessLogFormat::Combined,
         };
         let log = AccessLog::start(&settings("old")).unwrap();
@@ -347,7 +355,7 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_counted() {
         let settings = Settings {
-            target: Some("/nonexistent/access.log".to_owned()),
+            target: LogTarget::File("/nonexistent/access.log".to_owned()),
             format: AccessLogFormat::Combined,
         };
         let log = AccessLog::start(&settings).unwrap();

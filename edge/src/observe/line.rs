@@ -1,46 +1,84 @@
-//! CORE: one line of the access log, as nginx's `combined` with fields appended, or as a JSON object.
+//! CORE: one line of the access log, as nginx's `combined` with fields appended, as a JSON object, or by the file's own format.
 //!
 //! Bytes of the client are escaped, so that no request can forge a line. Times are given; nothing here reads a clock.
 
+mod escape;
+#[cfg(test)]
+mod tests;
+mod variable;
+
+use std::borrow::Cow;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use conf::platform::AccessLogFormat;
+use http::HeaderMap;
 use serde::Serialize;
+use serde::ser::Serializer;
 
 /// One attempt at an application server.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Attempt {
     /// The server.
-    pub(crate) address: std::net::SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The status it answered with; 0 for none.
     pub(crate) status: u16,
     /// From its choice to its response head, or to its failure.
     pub(crate) time: Duration,
 }
 
+/// The local time in the forms of the log, made once a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Times<'a> {
+    /// `23/Nov/2026:07:34:48 +0000`.
+    pub(crate) local: &'a str,
+    /// `2026-11-23T07:34:48+00:00`.
+    pub(crate) iso8601: &'a str,
+}
+
+/// What is logged of a TLS connection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Tls<'a> {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub(crate) version: &'a str,
+    /// The name that the client asked for, or empty.
+    pub(crate) server_name: &'a str,
+    /// Went on with an earlier session.
+    pub(crate) resumed: bool,
+}
+
 /// What is logged of one request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Line<'a> {
     /// The client.
-    pub(crate) client: IpAddr,
+    pub(crate) client: SocketAddr,
+    /// Where it came in.
+    pub(crate) server: SocketAddr,
+    /// Its TLS.
+    pub(crate) tls: Option<Tls<'a>>,
     /// `GET /path HTTP/1.1`; `-` if nothing could be read.
     pub(crate) request: &'a [u8],
-    /// The Host field.
+    /// The host as the client wrote it.
     pub(crate) host: &'a [u8],
+    /// The request's fields, where they are known.
+    pub(crate) fields: Option<&'a HeaderMap>,
+    /// The response's fields, where it was sent.
+    pub(crate) sent: Option<&'a HeaderMap>,
+    /// The X-Request-ID that the server got, or empty.
+    pub(crate) request_id: &'a [u8],
     /// The status sent; 0 if the client got none.
     pub(crate) status: u16,
     /// Bytes of the body sent.
     pub(crate) bytes: u64,
-    /// The Referer field.
-    pub(crate) referer: &'a [u8],
-    /// The User-Agent field.
-    pub(crate) agent: &'a [u8],
     /// From the first byte of the request to the end of the response.
     pub(crate) duration: Duration,
     /// Attempts in order.
     pub(crate) attempts: &'a [Attempt],
+    /// The site's first host, or empty.
+    pub(crate) site: &'a str,
+    /// The route as in the metrics, or empty.
+    pub(crate) route: &'a str,
     /// The upstream's name, or empty.
     pub(crate) upstream: &'a str,
     /// Why it ended otherwise than with the server's response; empty for the usual end.
@@ -48,26 +86,32 @@ pub(crate) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Appends the line, with its end, to `out`. `time` is the local time in the log's form: `23/Nov/2026:07:34:48 +0000`, or
-    /// RFC 3339 for JSON.
-    pub(crate) fn write(&self, time: &str, format: AccessLogFormat, out: &mut Vec<u8>) {
+    /// Appends the line, with its end, to `out`.
+    pub(crate) fn write(&self, times: Times<'_>, format: &AccessLogFormat, out: &mut Vec<u8>) {
         match format {
-            AccessLogFormat::Combined => self.combined(time, out),
-            AccessLogFormat::Json => self.json(time, out),
+            AccessLogFormat::Combined => self.combined(times.local, out),
+            AccessLogFormat::Json => self.json(times.iso8601, out),
+            AccessLogFormat::Custom(format) => self.custom(times, format, out),
         }
         out.push(b'\n');
     }
 
+    /// The first value of a field; the lists of nginx's `combined` have one each.
+    fn field(&self, name: http::HeaderName) -> &[u8] {
+        let value = self.fields.and_then(|fields| fields.get(name));
+        value.map(|value| value.as_bytes()).unwrap_or_default()
+    }
+
     fn combined(&self, time: &str, out: &mut Vec<u8>) {
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{} - - [{}] \"", self.client, time);
-        escape(self.request, out);
+        let _ = write!(out, "{} - - [{}] \"", self.client.ip().to_canonical(), time);
+        escape::default(self.request, out);
         let _ = write!(out, "\" {} {} \"", self.status, self.bytes);
-        escape_or_dash(self.referer, out);
+        escape::default_or_dash(self.field(http::header::REFERER), out);
         out.extend_from_slice(b"\" \"");
-        escape_or_dash(self.agent, out);
+        escape::default_or_dash(self.field(http::header::USER_AGENT), out);
         out.extend_from_slice(b"\" host=\"");
-        escape_or_dash(self.host, out);
+        escape::default_or_dash(self.host, out);
         let _ = write!(out, "\" time={:.3}", self.duration.as_secs_f64());
         if !self.upstream.is_empty() {
             let _ = write!(out, " upstream={}", self.upstream);
@@ -89,33 +133,31 @@ impl Line<'_> {
         });
         if !self.note.is_empty() {
             out.extend_from_slice(b" note=\"");
-            escape(self.note.as_bytes(), out);
+            escape::default(self.note.as_bytes(), out);
             out.push(b'"');
         }
     }
 
     fn json(&self, time: &str, out: &mut Vec<u8>) {
-        let servers: Vec<Server> = self
-            .attempts
-            .iter()
-            .map(|attempt| Server {
-                address: attempt.address.to_string(),
-                status: attempt.status,
-                time: millis(attempt.time),
-            })
-            .collect();
         let object = Object {
             time,
-            client: self.client,
+            client: self.client.ip().to_canonical(),
+            client_port: self.client.port(),
+            server_port: self.server.port(),
             request: String::from_utf8_lossy(self.request),
+            http_version: String::from_utf8_lossy(self.parts().2),
+            tls_version: self.tls.map(|tls| tls.version).unwrap_or_default(),
+            tls_server_name: self.tls.map(|tls| tls.server_name).unwrap_or_default(),
             host: String::from_utf8_lossy(self.host),
             status: self.status,
             bytes: self.bytes,
-            referer: String::from_utf8_lossy(self.referer),
-            user_agent: String::from_utf8_lossy(self.agent),
+            referer: String::from_utf8_lossy(self.field(http::header::REFERER)),
+            user_agent: String::from_utf8_lossy(self.field(http::header::USER_AGENT)),
             request_time: millis(self.duration),
+            request_id: String::from_utf8_lossy(self.request_id),
+            route: self.route,
             upstream: self.upstream,
-            servers,
+            servers: Servers(self.attempts),
             note: self.note,
         };
         // Strings and numbers only: cannot fail.
@@ -127,21 +169,41 @@ impl Line<'_> {
 struct Object<'a> {
     time: &'a str,
     client: IpAddr,
-    request: std::borrow::Cow<'a, str>,
-    host: std::borrow::Cow<'a, str>,
+    client_port: u16,
+    server_port: u16,
+    request: Cow<'a, str>,
+    http_version: Cow<'a, str>,
+    tls_version: &'a str,
+    tls_server_name: &'a str,
+    host: Cow<'a, str>,
     status: u16,
     bytes: u64,
-    referer: std::borrow::Cow<'a, str>,
-    user_agent: std::borrow::Cow<'a, str>,
+    referer: Cow<'a, str>,
+    user_agent: Cow<'a, str>,
     request_time: f64,
+    request_id: Cow<'a, str>,
+    route: &'a str,
     upstream: &'a str,
-    servers: Vec<Server>,
+    servers: Servers<'a>,
     note: &'a str,
+}
+
+/// The attempts, without a list of copies.
+struct Servers<'a>(&'a [Attempt]);
+
+impl Serialize for Servers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|attempt| Server {
+            address: attempt.address,
+            status: attempt.status,
+            time: millis(attempt.time),
+        }))
+    }
 }
 
 #[derive(Serialize)]
 struct Server {
-    address: String,
+    address: SocketAddr,
     status: u16,
     time: f64,
 }
@@ -160,87 +222,5 @@ fn list(
     for (index, attempt) in attempts.iter().enumerate() {
         out.extend_from_slice(if index == 0 { key.as_bytes() } else { b"," });
         let _ = field(out, attempt);
-    }
-}
-
-fn escape_or_dash(bytes: &[u8], out: &mut Vec<u8>) {
-    if bytes.is_empty() {
-        out.push(b'-')
-    } else {
-        escape(bytes, out)
-    }
-}
-
-/// As nginx does: quotes, backslashes and everything that is not printable ASCII as `\xXX`.
-fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    for &byte in bytes {
-        match byte {
-            b'"' | b'\\' | 0..=0x1f | 0x7f..=0xff => {
-                let _ = write!(out, "\\x{byte:02X}");
-            }
-            _ => out.push(byte),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIME: &str = "23/Nov/2026:07:34:48 +0000";
-
-    fn line<'a>(attempts: &'a [Attempt]) -> Line<'a> {
-        Line {
-            client: "192.0.2.1".parse().unwrap(),
-            request: b"GET /a\"b HTTP/1.1",
-            host: b"shop.example",
-            status: 200,
-            bytes: 12,
-            referer: b"",
-            agent: b"curl\n\xff",
-            duration: Duration::from_micros(12_345),
-            attempts,
-            upstream: if attempts.is_empty() { "" } else { "app" },
-            note: "",
-        }
-    }
-
-    fn attempts() -> Vec<Attempt> {
-        vec![
-            Attempt {
-                address: "10.0.0.1:80".parse().unwrap(),
-                status: 0,
-                time: Duration::from_millis(1),
-            },
-            Attempt {
-                address: "10.0.0.2:80".parse().unwrap(),
-                status: 200,
-                time: Duration::from_millis(2),
-            },
-        ]
-    }
-
-    #[test]
-    fn combined_starts_as_nginx_does_and_cannot_be_forged() {
-        let attempts = attempts();
-        let mut out = Vec::new();
-        line(&attempts).write(TIME, AccessLogFormat::Combined, &mut out);
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "192.0.2.1 - - [23/Nov/2026:07:34:48 +0000] \"GET /a\\x22b HTTP/1.1\" 200 12 \"-\" \"curl\\x0A\\xFF\" host=\"shop.example\" \
-             time=0.012 upstream=app server=10.0.0.1:80,10.0.0.2:80 server_status=-,200 server_time=0.001,0.002\n"
-        );
-    }
-
-    #[test]
-    fn json_is_one_object_per_line() {
-        let attempts = attempts();
-        let mut out = Vec::new();
-        line(&attempts).write(TIME, AccessLogFormat::Json, &mut out);
-        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
-        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(value["status"], 200);
-        assert_eq!(value["servers"][1]["address"], "10.0.0.2:80");
-        assert_eq!(value["request"], "GET /a\"b HTTP/1.1");
     }
 }

@@ -10,10 +10,11 @@ use std::sync::atomic::Ordering;
 use conf::Moment;
 use conf::platform::Route;
 use daemon::clock;
+use http::HeaderValue;
 use pingora_proxy::Session;
 
 use crate::listen::http2::{STREAM, StreamFacts};
-use crate::listen::stream::Conn;
+use crate::listen::stream::{Conn, TlsFacts};
 use crate::observe::line::{Attempt, Line};
 use crate::shared::Shared;
 use crate::state::{RouteState, Snapshot};
@@ -93,6 +94,8 @@ pub(crate) struct Context {
     pub(crate) route: Option<(usize, usize)>,
     /// `GET /path HTTP/1.1`.
     pub(crate) request: Vec<u8>,
+    /// The X-Request-ID that servers get; the same at every attempt.
+    pub(crate) request_id: Option<HeaderValue>,
     /// The attempt under way.
     pub(crate) current: Option<Current>,
     /// Members that have failed this request.
@@ -126,6 +129,7 @@ impl Context {
             began: clock::now(),
             route: None,
             request: Vec::new(),
+            request_id: None,
             current: None,
             tried: Vec::new(),
             first: None,
@@ -197,27 +201,33 @@ impl Context {
     }
 
     fn write(&self, session: Option<&Session>, duration: std::time::Duration) {
-        let field = |name: http::HeaderName| {
-            session
-                .map(|session| session.get_header_bytes(name))
-                .unwrap_or_default()
-        };
-        let upstream = self.route().and_then(|(_, route)| route.upstream.as_ref());
+        let route = self.route().map(|(_, route)| route);
+        let upstream = route.and_then(|route| route.upstream.as_ref());
         let (Some(conn), log) = (&self.conn, &self.local.shared.log) else {
             return;
         };
+        let request_id = self.request_id.as_ref();
         log.log(&Line {
-            client: conn.peer.ip().to_canonical(),
+            client: conn.peer,
+            server: conn.front.address,
+            tls: conn.tls.as_ref().map(TlsFacts::logged),
             request: &self.request,
-            host: field(http::header::HOST),
+            host: session
+                .map(|session| session.get_header_bytes(http::header::HOST))
+                .unwrap_or_default(),
+            fields: session.map(|session| &session.req_header().headers),
+            sent: session
+                .and_then(|session| session.response_written())
+                .map(|response| &response.headers),
+            request_id: request_id.map(|id| id.as_bytes()).unwrap_or_default(),
             status: self.status,
             bytes: session
                 .and_then(|session| u64::try_from(session.body_bytes_sent()).ok())
                 .unwrap_or_default(),
-            referer: field(http::header::REFERER),
-            agent: field(http::header::USER_AGENT),
             duration,
             attempts: &self.attempts,
+            site: route.map(|route| &*route.site).unwrap_or_default(),
+            route: route.map(|route| route.label.as_str()).unwrap_or_default(),
             upstream: upstream
                 .map(|upstream| upstream.config.name.as_str())
                 .unwrap_or_default(),

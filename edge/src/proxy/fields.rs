@@ -1,5 +1,7 @@
 //! SHELL: applies `rewrite.rs` to Pingora's header types, which keep the spelling of names.
 
+use std::borrow::Cow;
+
 use conf::platform::RouteAction;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pingora_core::Result;
@@ -53,7 +55,11 @@ pub(super) fn to_upstream(
         return Ok(());
     };
     let host = host_of(session.req_header()).to_owned();
-    let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    let earlier = ctx.request_id.as_ref().and_then(|id| id.to_str().ok());
+    let id = match earlier {
+        Some(id) => Cow::Borrowed(id),
+        None => format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)).into(),
+    };
     let trusted = ctx
         .snapshot
         .trusted
