@@ -85,11 +85,16 @@ pub struct Meter {
     payload: usize,
     counts: [u32; Flood::ALL.len()],
     since: Moment,
+    /// Once there were too many it is over.
+    flooded: Option<Flood>,
 }
 
 impl Meter {
     /// Takes bytes as they arrive; an error once there are too many frames of a kind.
     pub fn push(&mut self, bytes: &[u8], now: Moment) -> Result<(), Flood> {
+        if let Some(flood) = self.flooded {
+            return Err(flood);
+        }
         if now.since(self.since) >= WINDOW {
             self.counts = [0; Flood::ALL.len()];
             self.since = now;
@@ -132,6 +137,7 @@ impl Meter {
         };
         *count = count.saturating_add(1);
         if *count > flood.limit() {
+            self.flooded = Some(flood);
             return Err(flood);
         }
         Ok(())
@@ -176,6 +182,7 @@ mod tests {
                     assert_eq!(meter.push(piece, at(1)), Ok(()), "{flood:?}");
                 }
                 assert_eq!(meter.push(&frame, at(2)), Err(flood));
+                assert_eq!(meter.push(b"x", at(100)), Err(flood), "for good");
             }
         }
     }

@@ -438,11 +438,14 @@ fn answered(session: &Session) -> Option<u16> {
         .map(|status| status.as_u16())
 }
 
-/// The limits that the gate holds HTTP/1 to.
+/// What the gate holds HTTP/1 to, and Pingora's engine not HTTP/2.
 fn limits(request: &RequestHeader, limits: &EdgeLimits) -> Result<()> {
     let target = u64::try_from(request.raw_path().len()).unwrap_or(u64::MAX);
     if target > limits.target_size.get() {
         return Err(status(414, "the target is too long"));
+    }
+    if request.raw_path() == b"*" && request.method != http::Method::OPTIONS {
+        return Err(status(400, "the path is not valid"));
     }
     let fields = u32::try_from(request.headers.len()).unwrap_or(u32::MAX);
     if fields > limits.header_count {

@@ -222,7 +222,7 @@ impl EdgeStream {
         self.conn.raw.store(true, Ordering::Release);
         self.hold_next = false;
         let mut meter = Meter::default();
-        // The preface was looked at already.
+        // A flood that came with the preface is told at the next read.
         let _ = meter.push(&self.inbox, daemon::clock::now());
         self.http2 = Some(meter);
     }

@@ -163,6 +163,17 @@ impl<S: Read + Write> Client<S> {
         bytes
     }
 
+    /// The next HTTP/2 frame: its type, flags, stream and payload; `None` if the connection ends instead.
+    pub(crate) fn frame(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).ok()?;
+        let [a, b, c, kind, flags, d, e, f, g] = head;
+        let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?];
+        self.stream.read_exact(&mut payload).ok()?;
+        let stream = u32::from_be_bytes([d, e, f, g]) & 0x7fff_ffff;
+        Some((kind, flags, stream, payload))
+    }
+
     /// Whether the connection ends now, in whatever way; false if bytes come.
     pub(crate) fn is_broken(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))

@@ -13,6 +13,7 @@ mod access_log;
 mod certificates;
 mod client;
 mod drain;
+mod frames;
 mod gate;
 mod harness;
 mod http2;
