@@ -9,6 +9,7 @@
     reason = "helpers of tests may fail a test, and then say why"
 )]
 
+mod abuse;
 mod access_log;
 mod certificates;
 mod client;
