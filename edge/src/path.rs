@@ -282,4 +282,31 @@ mod tests {
             }
         }
     }
+
+    /// The fuzz entry: a form is its own form, and no spelling gets a dot segment, a double slash or a NUL through.
+    #[test]
+    fn fuzz_any_path() {
+        bolero::check!().with_type::<Vec<u8>>().for_each(|bytes| {
+            // Mostly of what matters in a path.
+            const ALPHABET: &[u8] = b"/.%2fFeE05aA;?\\\0~";
+            let raw: String = bytes
+                .iter()
+                .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
+                .collect();
+            let raw = format!("/{raw}");
+            if let Ok(form) = normalise_path(&raw) {
+                assert_eq!(normalise_path(&form).as_deref(), Ok(&*form), "{raw}");
+                assert!(
+                    form.starts_with('/') && !form.contains("//"),
+                    "{raw}: {form}"
+                );
+                assert!(!form.contains("%00"), "{raw}: {form}");
+                let mut segments = form.split('/');
+                assert!(
+                    !segments.any(|one| one == "." || one == ".."),
+                    "{raw}: {form}"
+                );
+            }
+        });
+    }
 }

@@ -275,3 +275,45 @@ proptest! {
         prop_assert_eq!(lied, honest);
     }
 }
+
+/// The fuzz entry: whatever fields a client sends, what reaches the server names no connection, and says once who the client is.
+#[test]
+fn fuzz_any_fields() {
+    const NAMES: [&str; 12] = [
+        "connection",
+        "x-forwarded-for",
+        "x-real-ip",
+        "forwarded",
+        "te",
+        "upgrade",
+        "keep-alive",
+        "x-request-id",
+        "x_forwarded_for",
+        "transfer-encoding",
+        "host",
+        "x-other",
+    ];
+    let believed = trusted(&["10.0.0.0/8"]);
+    bolero::check!()
+        .with_type::<Vec<(u8, Vec<u8>)>>()
+        .for_each(|lines| {
+            let mut fields = HeaderMap::new();
+            for (name, value) in lines {
+                let name = NAMES[usize::from(*name) % NAMES.len()];
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    fields.append(HeaderName::from_static(name), value);
+                }
+            }
+            for trusted in [&[][..], &believed] {
+                let mut sent = fields.clone();
+                let client = request(&mut sent, &facts(), trusted, false);
+                assert_eq!(text(&sent, "x-real-ip"), Some(&*client.to_string()));
+                for gone in ["connection", "keep-alive", "upgrade", "x_forwarded_for"] {
+                    assert!(!sent.contains_key(gone), "{gone}");
+                }
+                if trusted.is_empty() {
+                    assert_eq!(text(&sent, "x-forwarded-for"), Some("10.0.0.9"));
+                }
+            }
+        });
+}

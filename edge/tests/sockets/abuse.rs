@@ -188,7 +188,7 @@ fn nine_thousand_slow_clients_are_closed_by_their_deadlines_and_hold_nobody_up()
         told += more;
         open == 0
     });
-    println!("a usual client: {quiet:?} alone, {beside:?} beside slow ones; {told} got 408");
+    eprintln!("a usual client: {quiet:?} alone, {beside:?} beside slow ones; {told} got 408");
     // A byte that crosses the answer resets the connection; most see the answer.
     assert!(told > CLIENTS / 2, "{told}");
     assert_eq!(
@@ -209,7 +209,7 @@ fn nine_thousand_slow_clients_are_closed_by_their_deadlines_and_hold_nobody_up()
         assert_eq!(told, 0, "who asked nothing is told nothing");
         open == 0
     });
-    println!("beside silent ones: {beside:?}");
+    eprintln!("beside silent ones: {beside:?}");
     until("they are gone", || {
         edge.status()["connections"]["open"] == 0
     });
