@@ -24,6 +24,7 @@ mod life;
 pub mod limit;
 mod listen;
 mod observe;
+pub mod pace;
 pub mod page;
 pub mod passive;
 pub mod path;

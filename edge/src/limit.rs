@@ -171,6 +171,7 @@ mod tests {
             target_size: Bytes::kib(8),
             keepalive_timeout: Interval::from_secs(75),
             body_timeout: Interval::from_secs(60),
+            min_body_rate: Bytes::new(0),
             connections: 0,
             connections_per_address: 0,
         }

@@ -44,6 +44,9 @@ pub struct EdgeLimits {
     pub keepalive_timeout: Interval,
     /// Time between two reads of a request body. Default 60 s (408).
     pub body_timeout: Interval,
+    /// Bytes a second that a body of HTTP/1 brings at least, over each `body_timeout` in which the client is waited for; 0: any number.
+    /// Default 32 (408).
+    pub min_body_rate: Bytes,
     /// Open client connections in all; 0: as the descriptor limit allows. Default 0.
     pub connections: u64,
     /// Open connections of one client address (IPv6: of its /64); 0: any number. Default 0.

@@ -103,6 +103,8 @@ table! {
             keepalive_timeout: Interval,
             /// Time between two reads of a body. Default 60s.
             body_timeout: Interval,
+            /// Bytes a second that a body brings at least, while the client is waited for; 0B: any number. Default 32B.
+            min_body_rate: Bytes,
             /// Open client connections; 0: as the descriptor limit allows. Default 0.
             connections: WholeNumber<0, { i64::MAX }>,
             /// Open connections of one client address (IPv6: of its /64); 0: any number. Default 0.

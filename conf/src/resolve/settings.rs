@@ -24,6 +24,7 @@ const DEFAULT_TARGET_SIZE: Bytes = Bytes::kib(8);
 /// nginx's keepalive_timeout and client_body_timeout.
 const DEFAULT_KEEPALIVE_TIMEOUT: Interval = Interval::from_secs(75);
 const DEFAULT_BODY_TIMEOUT: Interval = Interval::from_secs(60);
+const DEFAULT_BODY_RATE: Bytes = Bytes::new(32);
 const DEFAULT_RECONCILE: Interval = Interval::from_secs(5);
 /// Owns nothing, on every distribution.
 const DEFAULT_USER: &str = "nobody";
@@ -57,6 +58,7 @@ impl Resolver<'_> {
                 keepalive_timeout: given(&limits.keepalive_timeout)
                     .unwrap_or(DEFAULT_KEEPALIVE_TIMEOUT),
                 body_timeout: given(&limits.body_timeout).unwrap_or(DEFAULT_BODY_TIMEOUT),
+                min_body_rate: given(&limits.min_body_rate).unwrap_or(DEFAULT_BODY_RATE),
                 connections: given(&limits.connections).map_or(0, |count| count.narrow()),
                 connections_per_address: given(&limits.connections_per_address)
                     .map_or(0, |count| count.narrow()),

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf as _, BytesMut};
+use daemon::clock;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
@@ -28,6 +29,7 @@ use super::Front;
 use super::transport::Transport;
 use crate::flood::{Flood, Meter};
 use crate::observe::line::Tls;
+use crate::pace::Pace;
 use crate::sniff::{Sniff, sniff};
 use crate::tls::Identity;
 use crate::wire::{Head, Limits, Progress, Refusal, Scanner};
@@ -135,6 +137,8 @@ pub(crate) struct EdgeStream {
     held: BytesMut,
     hold_next: bool,
     responded: bool,
+    /// How fast the body under way comes.
+    pace: Pace,
     /// HTTP/2: the frames that cost more to receive than to send.
     http2: Option<Meter>,
 }
@@ -165,6 +169,7 @@ impl EdgeStream {
             held: BytesMut::new(),
             hold_next: true,
             responded: false,
+            pace: Pace::new(limits.body_rate, limits.body_window),
             http2: None,
         }
     }
@@ -186,6 +191,7 @@ impl EdgeStream {
             return false;
         }
         self.scanner = Scanner::new(limits);
+        self.pace = Pace::new(limits.body_rate, limits.body_window);
         self.message = Message::Head;
         self.scanned = 0;
         self.hold_next = true;
@@ -223,7 +229,7 @@ impl EdgeStream {
         self.hold_next = false;
         let mut meter = Meter::default();
         // A flood that came with the preface is told at the next read.
-        let _ = meter.push(&self.inbox, daemon::clock::now());
+        let _ = meter.push(&self.inbox, clock::now());
         self.http2 = Some(meter);
     }
 
@@ -235,7 +241,7 @@ impl EdgeStream {
         let before = buf.filled().len();
         ready!(Pin::new(socket).poll_read(cx, buf))?;
         let came = buf.filled().get(before..).unwrap_or_default();
-        match meter.push(came, daemon::clock::now()) {
+        match meter.push(came, clock::now()) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(flood) => {
                 self.conn.front.stats.floods.count(flood);
@@ -356,7 +362,20 @@ impl EdgeStream {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let before = buf.filled().len();
-        ready!(Pin::new(socket).poll_read(cx, buf))?;
+        match Pin::new(socket).poll_read(cx, buf) {
+            Poll::Ready(read) => read?,
+            Poll::Pending => {
+                self.pace.wait(clock::now());
+                return Poll::Pending;
+            }
+        }
+        let came = buf.filled().len().saturating_sub(before);
+        if !self.pace.came(came, clock::now()) {
+            self.message = Message::Refused;
+            self.conn.refused.store(408, Ordering::Release);
+            buf.set_filled(before);
+            return Poll::Ready(Err(refused()));
+        }
         let mut legal = before;
         while legal < buf.filled().len() && self.message == Message::Body {
             let pushed = self

@@ -4,6 +4,7 @@
 //! see two different messages).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use conf::platform::EdgeLimits;
 
@@ -20,6 +21,10 @@ pub struct Limits {
     pub chunk_line: usize,
     /// Bytes of all trailer fields together (431).
     pub trailer_size: usize,
+    /// Bytes a second that a body brings at least (408); 0: any number.
+    pub body_rate: u64,
+    /// What that is measured over.
+    pub body_window: Duration,
 }
 
 impl Default for Limits {
@@ -30,6 +35,8 @@ impl Default for Limits {
             target_size: 8 * 1024,
             chunk_line: 1024,
             trailer_size: 8 * 1024,
+            body_rate: 0,
+            body_window: Duration::from_secs(60),
         }
     }
 }
@@ -41,6 +48,8 @@ impl From<&EdgeLimits> for Limits {
             head_size: size(limits.header_size),
             header_count: usize::try_from(limits.header_count).unwrap_or(usize::MAX),
             target_size: size(limits.target_size),
+            body_rate: limits.min_body_rate.get(),
+            body_window: limits.body_timeout.as_duration(),
             ..Limits::default()
         }
     }

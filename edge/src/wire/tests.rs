@@ -394,6 +394,7 @@ fn limits_are_exact() {
         target_size: 10,
         chunk_line: 8,
         trailer_size: 16,
+        ..Limits::default()
     };
     let verdict = |bytes: &str| {
         let events = run(bytes.as_bytes(), limits, || usize::MAX / 2);
@@ -633,7 +634,7 @@ proptest! {
 
     #[test]
     fn with_tight_limits_neither(bytes in prop_oneof![fragments(), pipelines()], piece in 1usize..9, head in 1usize..80, target in 1usize..12) {
-        let limits = Limits { head_size: head, header_count: 2, target_size: target, chunk_line: 4, trailer_size: 6 };
+        let limits = Limits { head_size: head, header_count: 2, target_size: target, chunk_line: 4, trailer_size: 6, ..Limits::default() };
         prop_assert_eq!(run(&bytes, limits, || piece), run(&bytes, limits, || usize::MAX / 2));
     }
 

@@ -166,3 +166,35 @@ fn connections_beyond_the_limit_are_shed_and_the_rest_served() {
     });
     assert!(edge.status()["connections"]["refused"].as_u64().unwrap() >= 1);
 }
+
+#[test]
+fn a_body_that_comes_too_slowly_is_cut_and_one_that_waits_for_the_server_is_not() {
+    let origin = Origin::start("a");
+    let edge = Edge::start(|address| {
+        let limits = "limits = { body_timeout = \"500ms\", min_body_rate = \"1KiB\" }";
+        let log = "access_log = { target = \"{LOG}\" }";
+        platform(
+            address,
+            &format!("{log}\n{limits}"),
+            &app(&[(origin.address(), 1)], ""),
+        )
+    });
+    let mut client = Client::connect(&edge.front());
+    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n");
+    // Each byte is in time for itself.
+    let mut sent = 0;
+    while sent < 50 && client.is_silent(std::time::Duration::from_millis(100)) {
+        client.try_send("x");
+        sent += 1;
+    }
+    assert_eq!(client.response().status, 408);
+    assert!(sent < 20, "{sent}");
+    edge.logged(&["POST /echo", " 408 "]);
+    assert_eq!(origin.requests(), 0);
+    let mut client = Client::connect(&edge.front());
+    client.send(format!(
+        "POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 4000\r\n\r\n{}",
+        "x".repeat(4000)
+    ));
+    assert_eq!(client.response().status, 200);
+}
