@@ -120,6 +120,7 @@ codes! {
     NO_CIPHER = "E0422": "Each cipher suite belongs to one version of TLS. At least one must belong to a version that is spoken.";
     RELATIVE_PATH = "E0601": "Paths in this file are absolute: a daemon's working folder is not the file's.";
     LOG_TARGET = "E0602": "The access log goes to \"stdout\", to a file named by an absolute path, to a syslog daemon (\"syslog:/dev/log\", or \"syslog:udp:ADDRESS:PORT\", where facility and severity have a meaning), or nowhere (\"off\").";
+    MEDIA_TYPE = "E0604": "Responses are compressed by their Content-Type: a type, a slash and a subtype. What follows a `;` there does not count.";
     LOG_FORMAT = "E0603": "A line of the access log is \"combined\", \"json\", or made by a string with variables: \"$remote_addr $status $request_time\". Variables are named as in nginx where nginx has the same; $http_NAME and $sent_http_NAME are header fields of request and response. A variable that does not exist would leave a hole that is found when the log is needed.";
 
     VIP_OUTSIDE = "E0203": "A virtual address is answered for by ARP on the interface of its network, so it must lie in one of that network's ranges.";

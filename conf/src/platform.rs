@@ -5,6 +5,7 @@
 
 mod access_log;
 mod check;
+mod compression;
 mod hash;
 mod layer4;
 mod layer7;
@@ -25,6 +26,7 @@ pub use access_log::{
     SyslogAddress,
 };
 pub use check::{Check, CheckBody, CheckKind, CheckTls, InitialState, StatusRange};
+pub use compression::{Coding, Compression};
 pub use layer4::{
     ConnectionSync, Forward, LimitPer, Matching, NewConnections, PathCheck, Persistence, PortSpec,
     Protocol, RealServer, Scheduler, Tunnel, TunnelChecksum, VirtualService,

@@ -6,6 +6,7 @@
 mod access;
 mod access_log;
 mod check;
+mod compression;
 mod failover;
 mod hook;
 mod layer4;

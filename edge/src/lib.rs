@@ -16,6 +16,7 @@ pub mod address_limit;
 mod apply;
 pub mod balance;
 mod cli;
+pub mod compress;
 mod control;
 mod files;
 pub mod flood;

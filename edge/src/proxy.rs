@@ -5,11 +5,12 @@
 //! | `early_request_filter` | `route`: which site and route; keep-alive, anew for every request |
 //! | `request_filter` | the route's action and `max_body` |
 //! | `upstream_peer` | `balance`: which server |
-//! | `upstream_request_filter`, `response_filter` | `rewrite`: header fields |
+//! | `upstream_request_filter`, `response_filter` | `rewrite`: header fields; `compress`: whether the body is encoded |
 //! | `fail_to_connect`, `error_while_proxy`, `upstream_response_filter` | `retry`: another attempt?, `balance`: passive health |
 //! | `fail_to_proxy` | `failure`: which status |
 
 mod answer;
+mod compress;
 pub(crate) mod context;
 mod failure;
 mod fields;
@@ -18,12 +19,13 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use conf::platform::{EdgeLimits, RouteAction};
 use daemon::clock;
-use http::header;
+use http::header::{self, HeaderMap};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
@@ -266,7 +268,31 @@ impl ProxyHttp for EdgeProxy {
         if !response.status.is_informational() || code == 101 {
             ctx.status = code;
         }
-        fields::to_client(response, ctx)
+        fields::to_client(response, ctx)?;
+        compress::begin(session, response, ctx)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        compress::piece(body, end, ctx)?;
+        Ok(None)
+    }
+
+    /// Trailers of a server end its body; the end of an encoded body goes in their place.
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        ctx: &mut Context,
+    ) -> Result<Option<Bytes>> {
+        let mut rest = None;
+        compress::piece(&mut rest, true, ctx)?;
+        Ok(rest)
     }
 
     fn fail_to_connect(

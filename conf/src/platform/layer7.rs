@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Check, Place, SiteTls};
+use super::{Check, Compression, Place, SiteTls};
 use crate::unit::{Bytes, Interval, Percent, Weight};
 
 /// Addresses that edge binds on every node of a group.
@@ -207,6 +207,8 @@ pub struct Route {
     pub set_request_headers: BTreeMap<String, String>,
     /// Header fields set on the response.
     pub set_response_headers: BTreeMap<String, String>,
+    /// Which responses of the upstream are compressed; `None`: none.
+    pub compress: Option<Compression>,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,

@@ -141,6 +141,8 @@ table! {
             listeners: Vec<At<String>>,
             /// Its certificate, for its hosts on listeners with TLS; `"*"` has the one for any other name, which without it gets no connection.
             tls: SiteTls,
+            /// Whether responses of upstreams are compressed: true, false or a table; default: as of `[edge]`.
+            compress: CompressRef,
         }
     }
 }
@@ -172,8 +174,44 @@ table! {
             set_request_headers: BTreeMap<String, At<String>>,
             /// Header fields set on the response.
             set_response_headers: BTreeMap<String, At<String>>,
+            /// Whether responses of upstreams are compressed: true, false or a table; default: as of the site.
+            compress: CompressRef,
         }
     }
+}
+
+words! {
+    /// A content coding.
+    Coding {
+        /// RFC 8878.
+        Zstd = "zstd",
+        /// RFC 7932.
+        Br = "br",
+        /// RFC 1952.
+        Gzip = "gzip",
+    }
+}
+
+table! {
+    /// Which responses are compressed, and how.
+    Compression {
+        required {}
+        optional {
+            /// Media types, such as "text/html" or "text/*". Default: what is text.
+            types: Vec<At<String>>,
+            /// Smaller bodies stay as they are, where their length is known. Default 1KiB.
+            min_size: Bytes,
+            /// Codings, the preferred one first. Default zstd, br, gzip.
+            algorithms: Vec<At<Coding>>,
+            /// 1 (fast) to 9 (small). Default: 5 for gzip, 4 for br, 3 for zstd.
+            level: WholeNumber<1, 9>,
+        }
+    }
+}
+
+short_or_table! {
+    /// Whether, or a table with options.
+    CompressRef { Switch(bool), Table(Compression) }
 }
 
 table! {

@@ -3,7 +3,7 @@
 use crate::decode::{AddressPort, WholeNumber, short_or_table, table, words};
 use crate::raw::check::CheckDefaults;
 use crate::raw::failover::VrrpDefaults;
-use crate::raw::layer7::{Retry, Timeouts};
+use crate::raw::layer7::{CompressRef, Retry, Timeouts};
 use crate::raw::tls::EdgeTls;
 use crate::unit::{Bytes, Interval};
 
@@ -54,6 +54,8 @@ table! {
             tls: EdgeTls,
             /// The access log: "off", "stdout", an absolute path, or a table.
             access_log: AccessLogRef,
+            /// Whether responses of upstreams are compressed: true, false or a table; sites and routes may say otherwise. Default false.
+            compress: CompressRef,
             /// Metrics and status page.
             monitoring: Monitoring,
         }

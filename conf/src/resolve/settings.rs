@@ -41,6 +41,7 @@ impl Resolver<'_> {
         let edge = self.raw.edge.as_deref().unwrap_or(&none);
         let no_limits = raw::Limits::default();
         let limits = edge.limits.as_deref().unwrap_or(&no_limits);
+        self.check_compression("edge", edge.compress.as_ref());
         EdgeSettings {
             readiness: edge
                 .readiness

@@ -71,12 +71,14 @@ impl Resolver<'_> {
             hosts,
             listeners: values(raw.listeners.as_ref()),
             tls: raw.tls.as_ref().and_then(|tls| self.site_tls(tls, key)),
-            routes: self.routes(key, raw.route.as_ref()),
+            routes: self.routes(key, raw),
             place: self.place(element.name),
         }
     }
 
-    fn routes(&mut self, key: &str, raw: Option<&At<Items<raw::Route>>>) -> Vec<Route> {
+    fn routes(&mut self, key: &str, site: &raw::Site) -> Vec<Route> {
+        self.check_compression(key, site.compress.as_ref());
+        let raw: Option<&At<Items<raw::Route>>> = site.route.as_ref();
         let mut routes = Vec::new();
         if let Some(empty) = raw.filter(|routes| routes.0.is_empty()) {
             self.report(
@@ -110,6 +112,7 @@ impl Resolver<'_> {
                     self.header(name, value, &format!("{key}.{word}"), Tiers::LAYER7);
                 }
             }
+            self.check_compression(&key, route.compress.as_ref());
             let (Some(path), Some(action)) = (path, action) else {
                 continue;
             };
@@ -120,6 +123,7 @@ impl Resolver<'_> {
                 max_body: given(&route.max_body).unwrap_or(DEFAULT_MAX_BODY),
                 set_request_headers: headers(&route.set_request_headers),
                 set_response_headers: headers(&route.set_response_headers),
+                compress: self.compression(route.compress.as_ref(), site.compress.as_ref()),
                 place: self.place(element.name),
             });
         }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use conf::platform::Coding;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -39,6 +40,7 @@ impl Collector for Live {
         self.connections(encoder)?;
         self.requests(encoder)?;
         self.upstreams(encoder)?;
+        self.compressed(encoder)?;
         let shared = &self.0.shared;
         let lost = shared.log.lost.load(Ordering::Relaxed);
         counter(
@@ -162,6 +164,31 @@ impl Live {
             "edge_certificate_not_after_timestamp_seconds",
             "When the certificate ends, in seconds since 1970",
             ends,
+        )
+    }
+
+    fn compressed(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let stats = &self.0.shared.stats.compressed;
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        counter(
+            encoder,
+            "edge_compressed_responses",
+            "Responses that were compressed",
+            Coding::ALL.map(|coding| {
+                let responses = load(&stats.of(coding).responses);
+                ([("coding", coding.name())], responses)
+            }),
+        )?;
+        let sides = |coding: Coding| {
+            let stats = stats.of(coding);
+            [("in", &stats.bytes_in), ("out", &stats.bytes_out)]
+                .map(|(side, bytes)| ([("coding", coding.name()), ("side", side)], load(bytes)))
+        };
+        counter(
+            encoder,
+            "edge_compression_bytes",
+            "Bytes of bodies before and after compression",
+            Coding::ALL.into_iter().flat_map(sides),
         )
     }
 

@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use conf::platform::Coding;
+
 use crate::flood::Flood;
 
 /// Upper bounds in seconds.
@@ -179,6 +181,35 @@ pub(crate) struct Stats {
     pub(crate) refused: RouteStats,
     /// Requests that no site or route takes.
     pub(crate) unrouted: RouteStats,
+    /// Responses that were compressed.
+    pub(crate) compressed: Compressed,
+}
+
+/// What is counted of compressed responses, in the order of [`Coding::ALL`].
+#[derive(Debug, Default)]
+pub(crate) struct Compressed([CodingStats; Coding::ALL.len()]);
+
+/// What is counted of the responses of one coding.
+#[derive(Debug, Default)]
+pub(crate) struct CodingStats {
+    /// Responses begun.
+    pub(crate) responses: AtomicU64,
+    /// Bytes of their bodies before.
+    pub(crate) bytes_in: AtomicU64,
+    /// And after.
+    pub(crate) bytes_out: AtomicU64,
+}
+
+impl Compressed {
+    /// Those of one coding.
+    pub(crate) fn of(&self, coding: Coding) -> &CodingStats {
+        let [zstd, br, gzip] = &self.0;
+        match coding {
+            Coding::Zstd => zstd,
+            Coding::Br => br,
+            Coding::Gzip => gzip,
+        }
+    }
 }
 
 #[cfg(test)]

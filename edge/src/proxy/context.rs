@@ -13,6 +13,7 @@ use daemon::clock;
 use http::HeaderValue;
 use pingora_proxy::Session;
 
+use crate::compress::Encoder;
 use crate::listen::http2::{STREAM, StreamFacts};
 use crate::listen::stream::{Conn, TlsFacts};
 use crate::observe::line::{Attempt, Line};
@@ -110,6 +111,8 @@ pub(crate) struct Context {
     pub(crate) failed_why: Option<Cow<'static, str>>,
     /// Request body bytes seen.
     pub(crate) body: u64,
+    /// The response body's encoder, while it is compressed.
+    pub(crate) encoder: Option<Encoder>,
     /// The status sent to the client, as far as known.
     pub(crate) status: u16,
     /// Why it ended otherwise than with the server's response.
@@ -137,6 +140,7 @@ impl Context {
             failed_with: None,
             failed_why: None,
             body: 0,
+            encoder: None,
             status: 0,
             note: Cow::Borrowed(""),
             logged: false,

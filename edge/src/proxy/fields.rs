@@ -29,7 +29,7 @@ impl Fields for Request<'_> {
     }
 }
 
-struct Response<'a>(&'a mut ResponseHeader);
+pub(super) struct Response<'a>(pub(super) &'a mut ResponseHeader);
 
 impl Fields for Response<'_> {
     fn map(&self) -> &HeaderMap {

@@ -22,6 +22,7 @@ fn route(path: PathMatch) -> Route {
         max_body: Bytes::mib(10),
         set_request_headers: BTreeMap::new(),
         set_response_headers: BTreeMap::new(),
+        compress: None,
         place: Place::default(),
     }
 }

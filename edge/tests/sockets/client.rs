@@ -94,8 +94,33 @@ impl<S: Read + Write> Client<S> {
             .unwrap_or_else(|| panic!("the connection was closed without a response"))
     }
 
-    /// The next response; `None` if the connection ends instead.
-    pub(crate) fn try_response(&mut self) -> Option<Response> {
+    /// The head of the next response alone, as [`Response`] has it.
+    pub(crate) fn head(&mut self) -> String {
+        self.try_head()
+            .unwrap_or_else(|| panic!("the connection was closed without a response"))
+    }
+
+    /// The next chunk; empty: the last one.
+    pub(crate) fn chunk(&mut self) -> Vec<u8> {
+        self.try_chunk()
+            .unwrap_or_else(|| panic!("the connection was closed within the body"))
+    }
+
+    /// The next chunk; `None` if the connection ends instead.
+    pub(crate) fn try_chunk(&mut self) -> Option<Vec<u8>> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let size = usize::from_str_radix(line.trim(), 16)
+            .unwrap_or_else(|_| panic!("chunk size {line:?}"));
+        let mut chunk = vec![0; size + 2];
+        self.stream.read_exact(&mut chunk).ok()?;
+        chunk.truncate(size);
+        Some(chunk)
+    }
+
+    fn try_head(&mut self) -> Option<String> {
         let mut head = String::new();
         loop {
             let mut line = String::new();
@@ -121,6 +146,12 @@ impl<S: Read + Write> Client<S> {
                 format!("{}: {}\n", name.to_lowercase(), value.trim())
             };
         }
+        Some(head)
+    }
+
+    /// The next response; `None` if the connection ends instead.
+    pub(crate) fn try_response(&mut self) -> Option<Response> {
+        let head = self.try_head()?;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let mut response = Response {
             status,
@@ -143,16 +174,11 @@ impl<S: Read + Write> Client<S> {
 
     fn chunks(&mut self, body: &mut Vec<u8>) {
         loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line).unwrap();
-            let size = usize::from_str_radix(line.trim(), 16)
-                .unwrap_or_else(|_| panic!("chunk size {line:?}"));
-            let mut chunk = vec![0; size + 2];
-            self.stream.read_exact(&mut chunk).unwrap();
-            body.extend_from_slice(&chunk[..size]);
-            if size == 0 {
+            let chunk = self.chunk();
+            if chunk.is_empty() {
                 return;
             }
+            body.extend(chunk);
         }
     }
 

@@ -13,6 +13,7 @@ mod abuse;
 mod access_log;
 mod certificates;
 mod client;
+mod compression;
 mod drain;
 mod frames;
 mod gate;

@@ -138,6 +138,19 @@ fn answer(
         "/echo" => reply("200 OK", body),
         _ if path.ends_with("/head") => reply("200 OK", head.as_bytes()),
         "/big" => reply("200 OK", &vec![b'x'; 1 << 20]),
+        "/fields" => as_asked(stream, head),
+        "/events" => {
+            // The first event, and the next one once it is released.
+            let event = |stream: &mut BufReader<TcpStream>, text: &str| {
+                let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+                stream.get_mut().write_all(chunk.as_bytes()).is_ok()
+            };
+            send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            event(stream, "data: 1\n\n");
+            let released = shared.released.lock().unwrap();
+            drop(shared.release.wait_timeout_while(released, PATIENCE, |released| !*released).unwrap());
+            event(stream, "data: 2\n\n") && stream.get_mut().write_all(b"0\r\n\r\n").is_ok()
+        }
         "/503" => reply("503 Service Unavailable", b"origin says no"),
         "/die" => false,
         "/continue" => last(stream, b"HTTP/1.1 100 Continue\r\n\r\n"),
@@ -164,6 +177,47 @@ fn answer(
         }
         _ => reply("200 OK", shared.name.as_bytes()),
     }
+}
+
+/// The page that `/fields` answers with.
+pub(crate) fn page() -> String {
+    (0..2000).map(|line| format!("<p>{line}</p>\n")).collect()
+}
+
+/// A page of HTML, or of what the request's `X-Fields: name: value|name: value` say, in chunks if one is `chunked`, and with its `X-Status`.
+fn as_asked(stream: &mut BufReader<TcpStream>, head: &str) -> bool {
+    let asked = |name: &str| {
+        let prefix = format!("{name}: ");
+        let line = head
+            .lines()
+            .find(|line| line.to_lowercase().starts_with(&prefix));
+        line.map(|line| line[prefix.len()..].to_owned())
+    };
+    let fields = asked("x-fields").unwrap_or_else(|| "Content-Type: text/html".to_owned());
+    let status = asked("x-status").unwrap_or_else(|| "200".to_owned());
+    let chunked = fields.contains("chunked");
+    let mut answer = format!(
+        "HTTP/1.1 {status} Asked\r\n{}\r\n",
+        fields.replace('|', "\r\n")
+    );
+    let (page, bodyless) = (page(), head.starts_with("HEAD ") || status == "304");
+    if !chunked && status != "304" {
+        answer += &format!("Content-Length: {}\r\n", page.len());
+    }
+    answer += "\r\n";
+    if chunked && !bodyless {
+        for piece in page.as_bytes().chunks(3000) {
+            answer += &format!(
+                "{:x}\r\n{}\r\n",
+                piece.len(),
+                String::from_utf8_lossy(piece)
+            );
+        }
+        answer += "0\r\n\r\n";
+    } else if !bodyless {
+        answer += &page;
+    }
+    stream.get_mut().write_all(answer.as_bytes()).is_ok()
 }
 
 /// The last bytes of a connection.
