@@ -172,6 +172,12 @@ impl Snapshot {
         }
     }
 
+    /// The peers of `front`'s listener whose X-Forwarded-For is believed.
+    pub(crate) fn trusted_of(&self, front: &Front) -> &[IpNet] {
+        let trusted = self.trusted.get(self.listener_of(front).as_ref());
+        trusted.map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// The site and route behind the indices of a decision.
     pub(crate) fn route(&self, site: usize, route: usize) -> Option<(&Route, &RouteState)> {
         Some((

@@ -119,9 +119,11 @@ macro_rules! variables {
 }
 
 variables! {
-    /// The client's address.
+    /// The client's address: who connected, or whom a trusted proxy named.
     RemoteAddr = "remote_addr",
-    /// Its port.
+    /// The address of who connected.
+    RealipRemoteAddr = "realip_remote_addr",
+    /// The port of who connected.
     RemotePort = "remote_port",
     /// Always `-`: edge knows no users.
     RemoteUser = "remote_user",

@@ -132,7 +132,8 @@ async fn refuse(stream: &mut EdgeStream, worker: &Worker, status: u16, note: &st
     worker.shared.stats.refused.count(status);
     let conn = stream.conn();
     worker.shared.log.log(&Line {
-        client: conn.peer,
+        client: conn.peer.ip(),
+        peer: conn.peer,
         server: conn.front.address,
         tls: conn.tls.as_ref().map(TlsFacts::logged),
         request: request.as_bytes(),

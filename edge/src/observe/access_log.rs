@@ -275,7 +275,8 @@ mod tests {
 
     fn line<'a>(request: &'a [u8]) -> Line<'a> {
         Line {
-            client: "192.0.2.1:5000".parse().unwrap(),
+            client: "192.0.2.1".parse().unwrap(),
+            peer: "192.0.2.1:5000".parse().unwrap(),
             server: "192.0.2.2:80".parse().unwrap(),
             tls: None,
             request,

@@ -51,8 +51,10 @@ pub(crate) struct Tls<'a> {
 /// What is logged of one request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Line<'a> {
-    /// The client.
-    pub(crate) client: SocketAddr,
+    /// The client: who connected, or whom a trusted proxy named.
+    pub(crate) client: IpAddr,
+    /// Who connected.
+    pub(crate) peer: SocketAddr,
     /// Where it came in.
     pub(crate) server: SocketAddr,
     /// Its TLS.
@@ -104,7 +106,7 @@ impl Line<'_> {
 
     fn combined(&self, time: &str, out: &mut Vec<u8>) {
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{} - - [{}] \"", self.client.ip().to_canonical(), time);
+        let _ = write!(out, "{} - - [{}] \"", self.client.to_canonical(), time);
         escape::default(self.request, out);
         let _ = write!(out, "\" {} {} \"", self.status, self.bytes);
         escape::default_or_dash(self.field(http::header::REFERER), out);
@@ -141,8 +143,8 @@ impl Line<'_> {
     fn json(&self, time: &str, out: &mut Vec<u8>) {
         let object = Object {
             time,
-            client: self.client.ip().to_canonical(),
-            client_port: self.client.port(),
+            client: self.client.to_canonical(),
+            peer: SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port()),
             server_port: self.server.port(),
             request: String::from_utf8_lossy(self.request),
             http_version: String::from_utf8_lossy(self.parts().2),
@@ -169,7 +171,7 @@ impl Line<'_> {
 struct Object<'a> {
     time: &'a str,
     client: IpAddr,
-    client_port: u16,
+    peer: SocketAddr,
     server_port: u16,
     request: Cow<'a, str>,
     http_version: Cow<'a, str>,

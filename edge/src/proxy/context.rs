@@ -17,6 +17,7 @@ use crate::compress::Encoder;
 use crate::listen::http2::{STREAM, StreamFacts};
 use crate::listen::stream::{Conn, TlsFacts};
 use crate::observe::line::{Attempt, Line};
+use crate::rewrite;
 use crate::shared::Shared;
 use crate::state::{RouteState, Snapshot};
 use crate::upstream::{Member, Upstream};
@@ -211,15 +212,24 @@ impl Context {
             return;
         };
         let request_id = self.request_id.as_ref();
+        let fields = session.map(|session| &session.req_header().headers);
+        let client = match fields {
+            Some(fields) => {
+                let trusted = self.snapshot.trusted_of(&conn.front);
+                rewrite::client_address(conn.peer.ip(), fields, trusted)
+            }
+            None => conn.peer.ip(),
+        };
         log.log(&Line {
-            client: conn.peer,
+            client,
+            peer: conn.peer,
             server: conn.front.address,
             tls: conn.tls.as_ref().map(TlsFacts::logged),
             request: &self.request,
             host: session
                 .map(|session| session.get_header_bytes(http::header::HOST))
                 .unwrap_or_default(),
-            fields: session.map(|session| &session.req_header().headers),
+            fields,
             sent: session
                 .and_then(|session| session.response_written())
                 .map(|response| &response.headers),

@@ -60,12 +60,7 @@ pub(super) fn to_upstream(
         Some(id) => Cow::Borrowed(id),
         None => format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)).into(),
     };
-    let trusted = ctx
-        .snapshot
-        .trusted
-        .get(ctx.snapshot.listener_of(&conn.front).as_ref())
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let trusted = ctx.snapshot.trusted_of(&conn.front);
     let facts = Forwarding {
         peer: conn.peer.ip(),
         tls: conn.tls.is_some(),

@@ -91,6 +91,25 @@ fn json_has_the_connection_and_the_request_id() {
 }
 
 #[test]
+fn the_client_behind_a_trusted_proxy_is_the_one_that_is_logged() {
+    let origin = Origin::start("a");
+    let log =
+        r#"access_log = { target = "{LOG}", format = "$uri $remote_addr $realip_remote_addr" }"#;
+    for (trusted, client) in [("127.0.0.0/8", "192.0.2.7"), ("10.0.0.0/8", "127.0.0.1")] {
+        let edge = Edge::start(|address| {
+            let bind = format!("bind = [\"{address}:8080\"]");
+            let more = format!("{bind}\ntrusted_proxies = [\"{trusted}\"]");
+            platform(address, log, &app(&[(origin.address(), 1)], "")).replace(&bind, &more)
+        });
+        let mut proxy = Client::connect(&edge.front());
+        let named = "X-Forwarded-For: 6.6.6.6, 192.0.2.7";
+        proxy.send(format!("GET /x HTTP/1.1\r\nHost: test\r\n{named}\r\n\r\n"));
+        assert_eq!(proxy.response().status, 200);
+        assert_eq!(edge.logged(&["/x"]), format!("/x {client} 127.0.0.1"));
+    }
+}
+
+#[test]
 fn a_json_format_of_the_file_stays_json_whatever_clients_send() {
     let origin = Origin::start("a");
     let log = r#"access_log = { target = "{LOG}", escape = "json", format = '{"agent":"$http_user_agent","path":"$request_uri","none":"$http_x_none"}' }"#;

@@ -19,7 +19,8 @@ fn headers(fields: &[(http::HeaderName, &[u8])]) -> HeaderMap {
 
 fn line<'a>(attempts: &'a [Attempt], fields: &'a HeaderMap) -> Line<'a> {
     Line {
-        client: "[::ffff:192.0.2.1]:5000".parse().unwrap(),
+        client: "::ffff:192.0.2.1".parse().unwrap(),
+        peer: "[::ffff:192.0.2.8]:5000".parse().unwrap(),
         server: "192.0.2.9:443".parse().unwrap(),
         tls: Some(Tls {
             version: "TLSv1.3",
@@ -90,7 +91,8 @@ fn json_is_one_object_per_line() {
     let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
     for (key, wanted) in [
         ("status", serde_json::json!(200)),
-        ("client_port", 5000.into()),
+        ("client", "192.0.2.1".into()),
+        ("peer", "192.0.2.8:5000".into()),
         ("http_version", "HTTP/1.1".into()),
         ("tls_version", "TLSv1.3".into()),
         ("tls_server_name", "shop.example".into()),
@@ -115,6 +117,7 @@ fn every_variable_has_its_value() {
     };
     let table = [
         (V::RemoteAddr, "192.0.2.1"),
+        (V::RealipRemoteAddr, "192.0.2.8"),
         (V::RemotePort, "5000"),
         (V::RemoteUser, "-"),
         (V::TimeLocal, "23/Nov/2026:07:34:48 +0000"),

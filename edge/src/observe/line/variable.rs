@@ -31,8 +31,9 @@ impl Line<'_> {
     fn variable(&self, variable: &V, times: Times<'_>, escape: LogEscape, out: &mut Vec<u8>) {
         let seconds = |time: std::time::Duration| time.as_secs_f64();
         match variable {
-            V::RemoteAddr => show(self.client.ip().to_canonical(), out),
-            V::RemotePort => show(self.client.port(), out),
+            V::RemoteAddr => show(self.client.to_canonical(), out),
+            V::RealipRemoteAddr => show(self.peer.ip().to_canonical(), out),
+            V::RemotePort => show(self.peer.port(), out),
             V::RemoteUser => {}
             V::TimeLocal => out.extend_from_slice(times.local.as_bytes()),
             V::TimeIso8601 => out.extend_from_slice(times.iso8601.as_bytes()),
