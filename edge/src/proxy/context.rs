@@ -227,7 +227,11 @@ impl Context {
             tls: conn.tls.as_ref().map(TlsFacts::logged),
             request: &self.request,
             host: session
-                .map(|session| session.get_header_bytes(http::header::HOST))
+                .map(|session| match session.req_header().uri.authority() {
+                    // The absolute form, and HTTP/2.
+                    Some(authority) => authority.as_str().as_bytes(),
+                    None => session.get_header_bytes(http::header::HOST),
+                })
                 .unwrap_or_default(),
             fields,
             sent: session

@@ -95,7 +95,7 @@ fn it_is_spoken_by_prior_knowledge_and_forwarded() {
         assert!(head.contains("x-real-ip: 127.0.0.1"), "{head}");
         assert!(head.contains("host: test"), "{head}");
     });
-    edge.logged(&["\"GET /big HTTP/2.0\" 200", "upstream=app"]);
+    edge.logged(&["\"GET /big HTTP/2.0\" 200", "host=\"test\"", "upstream=app"]);
 }
 
 #[test]
