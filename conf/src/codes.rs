@@ -220,6 +220,8 @@ codes! {
     SLOW_START_WEIGHT = "W0362": "Weights are whole numbers, and 1 is the smallest that takes connections: such a server cannot start with less than its full share.";
     SORRY_FAMILY = "W0363": "IPVS forwards IPv4 to IPv4 and IPv6 to IPv6 (except through tunnels): the service's other addresses refuse connections when no real server is healthy, or use those that are not.";
     NO_CERTIFICATE = "E0423": "A listener with TLS shows the certificate of the site whose host a client names. Without any every handshake fails.";
+    CLIENT_IDENTITY = "E0424": "A certificate is shown to the servers together with proof of its private key; one of the two files alone is of no use.";
+    STREAMS_WITHOUT_HTTP2 = "E0425": "Only HTTP/2 carries several requests on one connection at once. An upstream speaks HTTP/1 unless `protocol` says otherwise.";
     UNUSED_CERTIFICATE = "W0406": "The certificate of a site is shown on listeners with `tls = true` only.";
     UNUSED_UPSTREAM = "W0401": "No route leads to the upstream. Perhaps a name was changed in one place only.";
     ROUTE_SHADOWED = "W0402": "Another route of the site takes all requests that this one could get.";

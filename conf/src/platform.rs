@@ -32,8 +32,8 @@ pub use layer4::{
     Protocol, RealServer, Scheduler, Tunnel, TunnelChecksum, VirtualService,
 };
 pub use layer7::{
-    Balance, Bind, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route, RouteAction,
-    Server, ServerAddress, Site, Timeouts, TlsUpstream, Upstream,
+    Balance, Bind, ClientIdentity, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route,
+    RouteAction, Server, ServerAddress, Site, Timeouts, TlsUpstream, Upstream, UpstreamProtocol,
 };
 pub use moved::{AddressOptions, AddressScope, IpFamily, VipAddress};
 pub use node::{Attachment, Group, Network, Node};

@@ -129,6 +129,10 @@ fn upstream_change(name: &str, old: &Upstream, new: &Upstream, plan: &mut Plan) 
             old.keepalive != new.keepalive || old.keepalive_timeout != new.keepalive_timeout,
         ),
         ("tls", old.tls != new.tls),
+        (
+            "protocol",
+            old.protocol != new.protocol || old.max_streams != new.max_streams,
+        ),
     ];
     for (key, _) in settings.iter().filter(|(_, changed)| *changed) {
         plan.change(format!("upstream {name}"), key);

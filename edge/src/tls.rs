@@ -197,6 +197,45 @@ impl Spoken {
     }
 }
 
+/// A certificate with its chain and its key, which belong together.
+pub(crate) struct Pair {
+    /// The certificate first. Every one of them can be parsed.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub(crate) key: PrivateKeyDer<'static>,
+    certified: CertifiedKey,
+    not_after: i64,
+}
+
+/// Reads a certificate with its key, or neither.
+pub(crate) fn pair(
+    cert: &str,
+    key: &str,
+    place: &Place,
+    provider: &CryptoProvider,
+) -> Result<Pair, TlsError> {
+    let content = |file: &str, what: String| TlsError::Content {
+        place: place.clone(),
+        file: file.to_owned(),
+        what,
+    };
+    let chain = certificates(cert, place)?;
+    let ends: Option<Vec<i64>> = chain.iter().map(|one| expiry::not_after(one)).collect();
+    let not_after = ends
+        .and_then(|ends| ends.first().copied())
+        .ok_or_else(|| content(cert, "one of its certificates is malformed".to_owned()))?;
+    let private = PrivateKeyDer::from_pem_slice(&read(key, place)?)
+        .map_err(|error| content(key, format!("no private key: {error}")))?;
+    let certified = CertifiedKey::from_der(chain.clone(), private.clone_key(), provider)
+        .map_err(|error| content(key, wrong_key(&error, cert)))?;
+    Ok(Pair {
+        chain,
+        key: private,
+        certified,
+        not_after,
+    })
+}
+
 fn identity(
     spec: &SiteTls,
     place: &Place,
@@ -208,15 +247,11 @@ fn identity(
         file: file.to_owned(),
         what,
     };
-    let chain = certificates(&spec.cert, place)?;
-    let not_after = chain
-        .first()
-        .and_then(|first| expiry::not_after(first))
-        .ok_or_else(|| content(&spec.cert, "its first certificate is malformed".to_owned()))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&spec.key, place)?)
-        .map_err(|error| content(&spec.key, format!("no private key: {error}")))?;
-    let certified = CertifiedKey::from_der(chain, key, &spoken.provider)
-        .map_err(|error| content(&spec.key, wrong_key(&error, &spec.cert)))?;
+    let Pair {
+        certified,
+        not_after,
+        ..
+    } = pair(&spec.cert, &spec.key, place, &spoken.provider)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&spoken.provider))
         .with_protocol_versions(&spoken.versions)
         .map_err(|error| content(&spec.cert, error.to_string()))?;

@@ -1,14 +1,17 @@
-//! SHELL: whom an upstream's TLS trusts: reads its `ca` file.
+//! SHELL: TLS towards an upstream: whom it trusts, and what it shows; reads the files `ca`, `cert` and `key`.
 //!
 //! Pingora builds its trust store from these certificates at each connect; a file that it could not use is refused when it is read.
 
 use std::sync::Arc;
 
+use conf::platform::{ClientIdentity, Place};
 use pingora_core::protocols::tls::CaType;
 use pingora_core::tls::{CertificateDer, RootCertStore};
-use pingora_core::utils::tls::{WrappedX509, parse_x509};
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use rustls::crypto::ring;
 
 use crate::pem::{self, PemError};
+use crate::tls::{self, TlsError};
 
 /// A `ca` file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,21 @@ pub(crate) enum TrustError {
         /// Why.
         reason: String,
     },
+    /// What the servers are shown.
+    #[error(transparent)]
+    Identity(#[from] Box<TlsError>),
+}
+
+/// The certificate that servers are shown, with its key, for Pingora.
+pub(crate) fn identity(files: &ClientIdentity, place: &Place) -> Result<Arc<CertKey>, TrustError> {
+    // Pingora parses both without asking whether it can; `pair` has seen to that.
+    let pair =
+        tls::pair(&files.cert, &files.key, place, &ring::default_provider()).map_err(Box::new)?;
+    let chain = pair.chain.iter().map(|one| one.to_vec()).collect();
+    Ok(Arc::new(CertKey::new(
+        chain,
+        pair.key.secret_der().to_vec(),
+    )))
 }
 
 /// The certificates of `file`, for Pingora.

@@ -12,11 +12,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use conf::platform::{self, InitialState, ServerAddress};
+use conf::platform::{self, InitialState, ServerAddress, UpstreamProtocol};
 use daemon::intent::{Intent, Want};
 use pingora_core::protocols::ALPN;
 use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::utils::tls::CertKey;
 use probe::{Target, TargetKey};
 
 use crate::balance::{Balancer, Peer};
@@ -80,6 +81,8 @@ pub(crate) struct Upstream {
     group_key: u64,
     /// Whom TLS trusts, if not the system's certificates.
     ca: Option<Arc<CaType>>,
+    /// What its servers are shown.
+    identity: Option<Arc<CertKey>>,
 }
 
 impl Upstream {
@@ -92,6 +95,10 @@ impl Upstream {
     ) -> Result<Upstream, TrustError> {
         let file = config.tls.as_ref().and_then(|tls| tls.ca.as_deref());
         let ca = file.map(trust::read).transpose()?;
+        let files = config.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        let identity = files
+            .map(|files| trust::identity(files, &config.place))
+            .transpose()?;
         let (members, unresolved) = members(config, resolved, intents, previous);
         let peers: Vec<Peer> = members
             .iter()
@@ -126,8 +133,9 @@ impl Upstream {
             balancer,
             members,
             unresolved,
-            group_key: group_key(config, ca.as_deref()),
+            group_key: group_key(config, ca.as_deref(), identity.as_deref()),
             ca,
+            identity,
             config: config.clone(),
         })
     }
@@ -137,27 +145,42 @@ impl Upstream {
         let sni = self.config.tls.as_ref().map(|tls| tls.server_name.clone());
         let mut peer = HttpPeer::new(address, sni.is_some(), sni.unwrap_or_default());
         peer.group_key = self.group_key;
+        peer.client_cert_key.clone_from(&self.identity);
         let options = &mut peer.options;
         options.connection_timeout = Some(timeouts.connect.as_duration());
         options.total_connection_timeout = Some(timeouts.connect.as_duration());
         options.write_timeout = Some(timeouts.send.as_duration());
         options.read_timeout = Some(timeouts.read.as_duration());
         options.idle_timeout = Some(self.config.keepalive_timeout.as_duration());
-        options.alpn = ALPN::H1;
+        // Without TLS Pingora takes H2 alone for prior knowledge.
+        options.alpn = match self.config.protocol {
+            UpstreamProtocol::Http1 => ALPN::H1,
+            UpstreamProtocol::Http2 => ALPN::H2,
+        };
+        options.max_h2_streams = usize::try_from(self.config.max_streams).unwrap_or(usize::MAX);
         options.ca.clone_from(&self.ca);
         peer
     }
 }
 
 /// Connections may be shared between requests only while this is the same.
-fn group_key(config: &platform::Upstream, ca: Option<&CaType>) -> u64 {
+fn group_key(config: &platform::Upstream, ca: Option<&CaType>, identity: Option<&CertKey>) -> u64 {
     let mut hasher = DefaultHasher::new();
     config.name.hash(&mut hasher);
+    config.protocol.hash(&mut hasher);
+    config.max_streams.hash(&mut hasher);
     config
         .tls
         .as_ref()
         .map(|tls| (&tls.server_name, &tls.ca))
         .hash(&mut hasher);
+    if let Some(identity) = identity {
+        identity.key().hash(&mut hasher);
+        identity.leaf().borrow_raw_cert().hash(&mut hasher);
+        for certificate in identity.intermediates() {
+            certificate.borrow_raw_cert().hash(&mut hasher);
+        }
+    }
     for certificate in ca.into_iter().flatten() {
         certificate.borrow_raw_cert().hash(&mut hasher);
     }

@@ -72,9 +72,23 @@ pub struct Upstream {
     pub keepalive_timeout: Interval,
     /// TLS towards the servers.
     pub tls: Option<TlsUpstream>,
+    /// What the servers speak. Default HTTP/1.1.
+    pub protocol: UpstreamProtocol,
+    /// Requests at once on one connection of HTTP/2. Default 100.
+    pub max_streams: u32,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,
+}
+
+/// What the servers of an upstream speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: by ALPN with TLS, by prior knowledge without.
+    Http2,
 }
 
 /// How an upstream's server is chosen.
@@ -92,6 +106,17 @@ pub struct TlsUpstream {
     pub server_name: String,
     /// File with the CA certificates; default: the system's.
     pub ca: Option<String>,
+    /// What is shown to the servers.
+    pub client: Option<ClientIdentity>,
+}
+
+/// The files of the certificate that servers are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct ClientIdentity {
+    /// PEM: the certificate, then its chain.
+    pub cert: String,
+    /// PEM: its private key.
+    pub key: String,
 }
 
 /// One application server.

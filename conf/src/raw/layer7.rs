@@ -37,6 +37,16 @@ words! {
     }
 }
 
+words! {
+    /// What servers speak.
+    UpstreamProtocol {
+        /// HTTP/1.1.
+        Http1 = "http1",
+        /// HTTP/2: by ALPN with TLS, by prior knowledge without. Needed for gRPC.
+        Http2 = "http2",
+    }
+}
+
 table! {
     /// Application servers and how one is chosen.
     Upstream {
@@ -59,6 +69,10 @@ table! {
             keepalive_timeout: Interval,
             /// TLS towards the servers.
             tls: UpstreamTls,
+            /// What the servers speak. Default http1.
+            protocol: UpstreamProtocol,
+            /// Requests at once on one connection of HTTP/2; the server's own limit holds as well. Default 100.
+            max_streams: WholeNumber<1, 10_000>,
         }
     }
 }
@@ -123,6 +137,10 @@ table! {
             server_name: String,
             /// File with CA certificates; default: the system's.
             ca: String,
+            /// A PEM file with the certificate that is shown to the servers, then its chain.
+            cert: String,
+            /// A PEM file with its private key.
+            key: String,
         }
     }
 }

@@ -8,7 +8,8 @@ use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    Balance, Bind, Listener, PassiveHealth, Retry, Server, ServerAddress, TlsUpstream, Upstream,
+    Balance, Bind, ClientIdentity, Listener, PassiveHealth, Retry, Server, ServerAddress,
+    TlsUpstream, Upstream, UpstreamProtocol,
 };
 use crate::problems::Tiers;
 use crate::raw::layer7 as raw;
@@ -21,6 +22,7 @@ const DEFAULT_FAILS: u32 = 3;
 const DEFAULT_WINDOW: Interval = Interval::from_secs(10);
 const DEFAULT_EJECT: Interval = Interval::from_secs(10);
 const DEFAULT_MAX_EJECTED: u64 = 50;
+const DEFAULT_MAX_STREAMS: u32 = 100;
 const DEFAULT_ATTEMPTS: u32 = 2;
 const DEFAULT_WITHIN: Interval = Interval::from_secs(10);
 
@@ -80,6 +82,20 @@ impl<'a> Resolver<'a> {
             .check
             .as_ref()
             .map(|check| self.check_of(check, &format!("{key}.check"), Tiers::LAYER7));
+        let protocol = match given(&raw.protocol) {
+            Some(raw::UpstreamProtocol::Http2) => UpstreamProtocol::Http2,
+            Some(raw::UpstreamProtocol::Http1) | None => UpstreamProtocol::Http1,
+        };
+        if let (UpstreamProtocol::Http1, Some(streams)) = (protocol, &raw.max_streams) {
+            self.report(
+                codes::STREAMS_WITHOUT_HTTP2,
+                Tiers::LAYER7,
+                streams.span,
+                format!("{key}.max_streams"),
+                format!("`max_streams` is for HTTP/2, but `{key}` speaks HTTP/1"),
+            )
+            .help("add `protocol = \"http2\"` if the servers speak it, or take `max_streams` out");
+        }
         let passive = raw.passive.as_deref();
         let defaults = self
             .raw
@@ -131,6 +147,9 @@ impl<'a> Resolver<'a> {
                 None => None,
                 Some(tls) => Some(tls?),
             },
+            protocol,
+            max_streams: given(&raw.max_streams)
+                .map_or(DEFAULT_MAX_STREAMS, |count| count.narrow()),
             place: self.place(element.name),
         })
     }
@@ -210,9 +229,39 @@ impl<'a> Resolver<'a> {
         if let Some(ca) = &tls.ca {
             self.absolute(ca, &format!("{key}.tls.ca"));
         }
+        for (word, file) in [("cert", &tls.cert), ("key", &tls.key)] {
+            if let Some(file) = file {
+                self.absolute(file, &format!("{key}.tls.{word}"));
+            }
+        }
+        let half = match (&tls.cert, &tls.key) {
+            (Some(cert), None) => Some((cert.span, "cert", "key")),
+            (None, Some(secret)) => Some((secret.span, "key", "cert")),
+            _ => None,
+        };
+        if let Some((span, there, missing)) = half {
+            self.report(
+                codes::CLIENT_IDENTITY,
+                Tiers::LAYER7,
+                span,
+                format!("{key}.tls.{there}"),
+                format!("`{key}.tls` has a `{there}`, but no `{missing}`"),
+            )
+            .help(format!(
+                "add `{missing}`: servers are shown a certificate with its key, or none"
+            ));
+        }
         Some(TlsUpstream {
             server_name: name?.value.clone(),
             ca: tls.ca.as_deref().cloned(),
+            client: tls
+                .cert
+                .as_ref()
+                .zip(tls.key.as_ref())
+                .map(|(cert, key)| ClientIdentity {
+                    cert: cert.value.clone(),
+                    key: key.value.clone(),
+                }),
         })
     }
 }

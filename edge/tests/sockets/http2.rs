@@ -20,7 +20,7 @@ const LOG: &str = "access_log = { target = \"{LOG}\" }";
 const GLANCE: Duration = Duration::from_millis(5);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-fn run<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -30,7 +30,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Speaks HTTP/2 over `io`; the connection's own task says how it ended.
-async fn speak<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+pub(crate) async fn speak<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     io: T,
 ) -> (
     SendRequest<Bytes>,
@@ -41,7 +41,7 @@ async fn speak<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     (client.ready().await.unwrap(), task)
 }
 
-fn request(method: &str, path: &str) -> Request<()> {
+pub(crate) fn request(method: &str, path: &str) -> Request<()> {
     Request::builder()
         .method(method)
         .uri(format!("http://test{path}"))

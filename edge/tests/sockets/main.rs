@@ -25,3 +25,4 @@ mod proxy_protocol;
 mod proxying;
 mod retry;
 mod tls;
+mod upstream_http2;
