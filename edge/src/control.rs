@@ -202,6 +202,8 @@ impl EdgeControl {
         json!({
             "upstream": upstream.config.name,
             "checked": upstream.config.check.as_ref().map(|check| check.kind.word()),
+            "protocol": upstream.config.protocol,
+            "retries_refused": upstream.over_budget.load(Ordering::Relaxed),
             "servers": members.chain(unresolved).collect::<Vec<_>>(),
         })
     }

@@ -159,7 +159,9 @@ impl ProxyHttp for EdgeProxy {
         let Some(upstream) = &state.upstream else {
             return Err(status(500, "the route's upstream is missing"));
         };
-        if ctx.first.is_some() {
+        if ctx.first.is_none() {
+            upstream.count_request(now);
+        } else {
             ctx.local
                 .shared
                 .stats
@@ -443,7 +445,10 @@ impl EdgeProxy {
             replayable: !session.as_ref().retry_buffer_truncated(),
             responded: answered(session).is_some(),
         };
-        let decision = retry::decide(&upstream.config.retry, &attempt, now);
+        let mut decision = retry::decide(&upstream.config.retry, &attempt, now);
+        if decision == Decision::Retry && !upstream.may_retry(now) {
+            decision = Decision::Deny(retry::Denied::Budget);
+        }
         if let Decision::Deny(denied) = decision
             && denied != retry::Denied::Responded
         {

@@ -3,6 +3,8 @@
 //! A connection that was never made may be retried for any method. Once the request was sent only idempotent methods may (RFC 9110
 //! section 9.2.2), and once a byte of the response reached the client none. Driven by the proxy hooks on each failed attempt.
 
+pub mod budget;
+
 use std::fmt;
 
 use conf::Moment;
@@ -70,6 +72,8 @@ pub enum Denied {
     TooLate,
     /// The upstream does not retry on a status.
     Status,
+    /// The upstream has seen too many retries lately.
+    Budget,
 }
 
 impl fmt::Display for Denied {
@@ -81,6 +85,7 @@ impl fmt::Display for Denied {
             Denied::Attempts => "attempts",
             Denied::TooLate => "too_late",
             Denied::Status => "status",
+            Denied::Budget => "budget",
         })
     }
 }
@@ -122,7 +127,7 @@ pub fn decide(policy: &Retry, attempt: &Attempt<'_>, now: Moment) -> Decision {
 mod tests {
     use std::time::Duration;
 
-    use conf::unit::Interval;
+    use conf::unit::{Interval, Percent};
     use proptest::prelude::*;
 
     use super::*;
@@ -131,6 +136,8 @@ mod tests {
         attempts: 2,
         within: Interval::from_secs(10),
         on_status: false,
+        budget: Percent::FULL,
+        budget_floor: 0,
     };
 
     fn attempt(method: &Method, failure: Failure) -> Attempt<'_> {
@@ -275,7 +282,7 @@ mod tests {
         ) {
             let failure = [Failure::Connect, Failure::ReusedClosed, Failure::Sent, Failure::Status(503)][kind];
             let method = if post { Method::POST } else { Method::GET };
-            let policy = Retry { attempts, within: Interval::from_secs(10), on_status };
+            let policy = Retry { attempts, within: Interval::from_secs(10), on_status, ..POLICY };
             let attempt = Attempt { method: &method, failure, made, first: Moment::ZERO, replayable, responded };
             if decide(&policy, &attempt, Moment::ZERO + Duration::from_secs(secs)) == Decision::Retry {
                 prop_assert!(!responded && replayable && made < attempts && secs <= 10);

@@ -9,9 +9,10 @@ pub(crate) mod names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use conf::Moment;
 use conf::platform::{self, InitialState, ServerAddress, UpstreamProtocol};
 use daemon::intent::{Intent, Want};
 use pingora_core::protocols::ALPN;
@@ -21,6 +22,7 @@ use pingora_core::utils::tls::CertKey;
 use probe::{Target, TargetKey};
 
 use crate::balance::{Balancer, Peer};
+use crate::retry::budget::Budget;
 use crate::trust::{self, TrustError};
 
 /// What names resolve to: `host:port` to addresses. A name without entry has not resolved yet.
@@ -77,6 +79,10 @@ pub(crate) struct Upstream {
     pub(crate) members: Vec<Member>,
     /// Servers whose name has not resolved.
     pub(crate) unresolved: Vec<String>,
+    /// Retries lately, of all data threads.
+    budget: Arc<Mutex<Budget>>,
+    /// Requests whose retry the budget refused.
+    pub(crate) over_budget: Arc<AtomicU64>,
     /// Idle connections made under other settings are not used.
     group_key: u64,
     /// Whom TLS trusts, if not the system's certificates.
@@ -130,6 +136,9 @@ impl Upstream {
             }
         }
         Ok(Upstream {
+            budget: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.budget)),
+            over_budget: previous
+                .map_or_else(Arc::default, |previous| Arc::clone(&previous.over_budget)),
             balancer,
             members,
             unresolved,
@@ -138,6 +147,24 @@ impl Upstream {
             identity,
             config: config.clone(),
         })
+    }
+
+    /// A request comes.
+    pub(crate) fn count_request(&self, now: Moment) {
+        self.budget().request(now);
+    }
+
+    /// Whether the budget lets one be retried.
+    pub(crate) fn may_retry(&self, now: Moment) -> bool {
+        let allowed = self.budget().retry(&self.config.retry, now);
+        if !allowed {
+            self.over_budget.fetch_add(1, Ordering::Relaxed);
+        }
+        allowed
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A peer for Pingora, with every timeout set: all of its own defaults are "none".

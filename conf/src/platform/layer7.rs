@@ -177,6 +177,10 @@ pub struct Retry {
     pub within: Interval,
     /// Whether 502, 503 and 504 of a server count as failed attempts of idempotent requests. Default false.
     pub on_status: bool,
+    /// Retries of the last 10 s as a share of the requests. Default 20 %.
+    pub budget: Percent,
+    /// Retries a second that are allowed in any case. Default 10.
+    pub budget_floor: u32,
 }
 
 /// Names that a site answers to, and its routes.

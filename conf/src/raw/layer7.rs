@@ -124,6 +124,10 @@ table! {
             within: Interval,
             /// Whether 502, 503 and 504 count as failed attempts. Default false.
             on_status: bool,
+            /// Retries of the last 10 seconds are at most this share of the requests, and `budget_floor` more. Default 20%.
+            budget: Percent,
+            /// Retries a second that are allowed in any case. Default 10.
+            budget_floor: WholeNumber<0, 1_000_000>,
         }
     }
 }

@@ -22,6 +22,8 @@ const DEFAULT_FAILS: u32 = 3;
 const DEFAULT_WINDOW: Interval = Interval::from_secs(10);
 const DEFAULT_EJECT: Interval = Interval::from_secs(10);
 const DEFAULT_MAX_EJECTED: u64 = 50;
+const DEFAULT_BUDGET: u64 = 20;
+const DEFAULT_BUDGET_FLOOR: u32 = 10;
 const DEFAULT_MAX_STREAMS: u32 = 100;
 const DEFAULT_ATTEMPTS: u32 = 2;
 const DEFAULT_WITHIN: Interval = Interval::from_secs(10);
@@ -140,6 +142,14 @@ impl<'a> Resolver<'a> {
                     .and_then(|r| given(&r.on_status))
                     .or_else(|| given(&defaults?.on_status))
                     .unwrap_or(false),
+                budget: retry
+                    .and_then(|r| given(&r.budget))
+                    .or_else(|| given(&defaults?.budget))
+                    .or_else(|| Percent::new(DEFAULT_BUDGET).ok())?,
+                budget_floor: retry
+                    .and_then(|r| given(&r.budget_floor))
+                    .or_else(|| given(&defaults?.budget_floor))
+                    .map_or(DEFAULT_BUDGET_FLOOR, |count| count.narrow()),
             },
             keepalive: given(&raw.keepalive).map_or(DEFAULT_KEEPALIVE, |count| count.narrow()),
             keepalive_timeout: given(&raw.keepalive_timeout).unwrap_or(DEFAULT_KEEPALIVE_TIMEOUT),

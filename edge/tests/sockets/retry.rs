@@ -225,6 +225,23 @@ fn a_status_is_retried_where_the_file_says_so() {
 }
 
 #[test]
+fn retries_end_with_their_budget_and_requests_do_not() {
+    let origin = Origin::start("a");
+    let edge = edge(
+        &[(nobody(), 1), (origin.address(), 1)],
+        "retry = { budget = \"20%\", budget_floor = 0 }\npassive = { fails = 0 }",
+    );
+    // Every second request meets the dead server first, and a fifth of all may be tried again.
+    let answers: Vec<u16> = (0..50).map(|_| get(&edge.front(), "/").status).collect();
+    let served = answers.iter().filter(|status| **status == 200).count();
+    assert!((20..45).contains(&served), "{answers:?}");
+    assert!(answers.contains(&502));
+    edge.logged(&["502", "connect: refused; retry_denied=budget"]);
+    let refused = edge.status()["upstreams"][0]["retries_refused"].clone();
+    assert_eq!(refused, 50 - served, "the rest was refused");
+}
+
+#[test]
 fn a_name_that_does_not_resolve_does_not_keep_edge_from_serving() {
     let origin = Origin::start("a");
     let rest = format!(
