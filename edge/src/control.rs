@@ -203,6 +203,7 @@ impl EdgeControl {
             "upstream": upstream.config.name,
             "checked": upstream.config.check.as_ref().map(|check| check.kind.word()),
             "protocol": upstream.config.protocol,
+            "ports_exhausted": upstream.ports_exhausted.load(Ordering::Relaxed),
             "retries_refused": upstream.over_budget.load(Ordering::Relaxed),
             "servers": members.chain(unresolved).collect::<Vec<_>>(),
         })

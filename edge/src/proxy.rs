@@ -306,6 +306,10 @@ impl ProxyHttp for EdgeProxy {
     ) -> Box<Error> {
         ctx.failed_with = Some(failure::status(&error));
         ctx.failed_why = Some(failure::note(&error, false, false));
+        if let Some(current) = ctx.current.as_ref().filter(|_| failure::is_unbound(&error)) {
+            let count = &current.upstream().ports_exhausted;
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         let decision = self.failed(session, ctx, Failure::Connect);
         ctx.end_attempt(0);
         error.set_retry(decision == Decision::Retry);

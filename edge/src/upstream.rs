@@ -8,13 +8,14 @@ pub(crate) mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use conf::Moment;
 use conf::platform::{self, InitialState, ServerAddress, UpstreamProtocol};
 use daemon::intent::{Intent, Want};
+use pingora_core::connectors::l4::BindTo;
 use pingora_core::protocols::ALPN;
 use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -83,6 +84,10 @@ pub(crate) struct Upstream {
     budget: Arc<Mutex<Budget>>,
     /// Requests whose retry the budget refused.
     pub(crate) over_budget: Arc<AtomicU64>,
+    /// Connections that found no free port, or whose source address is not the host's (EADDRNOTAVAIL).
+    pub(crate) ports_exhausted: Arc<AtomicU64>,
+    /// The turn of the source addresses.
+    turn: AtomicUsize,
     /// Idle connections made under other settings are not used.
     group_key: u64,
     /// Whom TLS trusts, if not the system's certificates.
@@ -137,6 +142,10 @@ impl Upstream {
         }
         Ok(Upstream {
             budget: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.budget)),
+            ports_exhausted: previous.map_or_else(Arc::default, |previous| {
+                Arc::clone(&previous.ports_exhausted)
+            }),
+            turn: AtomicUsize::new(0),
             over_budget: previous
                 .map_or_else(Arc::default, |previous| Arc::clone(&previous.over_budget)),
             balancer,
@@ -147,6 +156,12 @@ impl Upstream {
             identity,
             config: config.clone(),
         })
+    }
+
+    /// The next of the source addresses for a connection to `server`.
+    fn source(&self, server: SocketAddr) -> Option<IpAddr> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        next_source(&self.config.source, server, turn)
     }
 
     /// A request comes.
@@ -186,8 +201,22 @@ impl Upstream {
         };
         options.max_h2_streams = usize::try_from(self.config.max_streams).unwrap_or(usize::MAX);
         options.ca.clone_from(&self.ca);
+        // Pingora binds with IP_BIND_ADDRESS_NO_PORT, so that the port is chosen per server at connect.
+        options.bind_to = self.source(address).map(|source| {
+            let mut bind_to = BindTo::default();
+            bind_to.addr = Some(SocketAddr::new(source, 0));
+            bind_to
+        });
         peer
     }
+}
+
+/// The `turn`-th of the source addresses, of those of the server's family.
+fn next_source(sources: &[IpAddr], server: SocketAddr, turn: usize) -> Option<IpAddr> {
+    let fits = |source: &&IpAddr| source.is_ipv4() == server.is_ipv4();
+    let count = sources.iter().filter(fits).count();
+    let turn = turn.checked_rem(count)?;
+    sources.iter().filter(fits).nth(turn).copied()
 }
 
 /// Connections may be shared between requests only while this is the same.
@@ -196,6 +225,7 @@ fn group_key(config: &platform::Upstream, ca: Option<&CaType>, identity: Option<
     config.name.hash(&mut hasher);
     config.protocol.hash(&mut hasher);
     config.max_streams.hash(&mut hasher);
+    config.source.hash(&mut hasher);
     config
         .tls
         .as_ref()
@@ -307,6 +337,23 @@ pub(crate) fn names_member(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_of_the_server_s_family_take_turns() {
+        let sources: Vec<IpAddr> = ["10.0.0.1", "2001:db8::1", "10.0.0.2"]
+            .map(|source| source.parse().unwrap())
+            .to_vec();
+        let chosen = |server: &str| -> Vec<String> {
+            let server = server.parse().unwrap();
+            (0..3)
+                .filter_map(|turn| next_source(&sources, server, turn))
+                .map(|source| source.to_string())
+                .collect()
+        };
+        assert_eq!(chosen("10.9.9.9:80"), ["10.0.0.1", "10.0.0.2", "10.0.0.1"]);
+        assert_eq!(chosen("[2001:db8::9]:80"), ["2001:db8::1"; 3]);
+        assert_eq!(next_source(&[], "10.9.9.9:80".parse().unwrap(), 7), None);
+    }
 
     #[test]
     fn a_target_names_an_address_with_or_without_its_upstream() {

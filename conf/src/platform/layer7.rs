@@ -1,7 +1,7 @@
 //! CORE: layer 7: listeners, upstreams, sites and routes.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -76,6 +76,8 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     /// Requests at once on one connection of HTTP/2. Default 100.
     pub max_streams: u32,
+    /// Own addresses that connections come from, one after the other; none: the system's choice.
+    pub source: Vec<IpAddr>,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,

@@ -1,6 +1,7 @@
 //! CORE: listeners, upstreams, sites and routes as written.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::decode::{At, Cidr, Items, WholeNumber, short_or_table, table, words};
 use crate::raw::check::CheckRef;
@@ -73,6 +74,8 @@ table! {
             protocol: UpstreamProtocol,
             /// Requests at once on one connection of HTTP/2; the server's own limit holds as well. Default 100.
             max_streams: WholeNumber<1, 10_000>,
+            /// The host's own addresses that connections to the servers come from, one after the other; a server of another family gets the system's choice. Default: the system's choice.
+            source: Vec<At<IpAddr>>,
         }
     }
 }

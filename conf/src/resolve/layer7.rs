@@ -98,6 +98,12 @@ impl<'a> Resolver<'a> {
             )
             .help("add `protocol = \"http2\"` if the servers speak it, or take `max_streams` out");
         }
+        self.list(
+            raw.source.as_ref(),
+            Tiers::LAYER7,
+            &format!("{key}.source"),
+            ToString::to_string,
+        );
         let passive = raw.passive.as_deref();
         let defaults = self
             .raw
@@ -158,6 +164,7 @@ impl<'a> Resolver<'a> {
                 Some(tls) => Some(tls?),
             },
             protocol,
+            source: values(raw.source.as_ref()),
             max_streams: given(&raw.max_streams)
                 .map_or(DEFAULT_MAX_STREAMS, |count| count.narrow()),
             place: self.place(element.name),

@@ -18,6 +18,11 @@ pub(super) fn is_downstream(error: &Error) -> bool {
     *error.esource() == ErrorSource::Downstream
 }
 
+/// Whether there was no local address with a free port for the connection (EADDRNOTAVAIL).
+pub(super) fn is_unbound(error: &Error) -> bool {
+    *error.root_etype() == ErrorType::BindError
+}
+
 /// How an attempt failed that had its connection. `reused`: a kept-alive one, and not a byte of the response had come.
 pub(super) fn kind(error: &Error, reused: bool) -> Failure {
     // Pingora marks so what happens when the server's idle timeout meets our request.
@@ -75,6 +80,7 @@ pub(super) fn note(error: &Error, refused: bool, responded: bool) -> Cow<'static
             ErrorType::ConnectTimedout => "connect: timed out",
             ErrorType::ConnectRefused => "connect: refused",
             ErrorType::ConnectNoRoute => "connect: no route",
+            _ if is_unbound(error) => "connect: no free port at the source address",
             ErrorType::ReadTimedout => "the server did not answer in time",
             ErrorType::ConnectionClosed => "the server closed the connection",
             _ => return Cow::Owned(etype.as_str().to_owned()),

@@ -1,5 +1,7 @@
 //! Requests go to servers and come back: bodies, connections, routes, header fields, weights.
 
+use std::io::{Read as _, Write as _};
+
 use crate::client::{Client, get};
 use crate::harness::{Edge, app, platform};
 use crate::origin::Origin;
@@ -280,4 +282,50 @@ fn json_lines_hold_the_same() {
         (&200.into(), &"test".into(), &"app".into())
     );
     assert_eq!(line["servers"][0]["status"], 200);
+}
+
+#[test]
+fn connections_come_from_the_source_addresses_in_turn() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let seen = std::thread::spawn(move || -> Vec<String> {
+        (0..4)
+            .map(|_| {
+                let (mut socket, peer) = listener.accept().unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    socket.read_exact(&mut byte).unwrap();
+                    head.push(byte[0]);
+                }
+                socket
+                    .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                    .unwrap();
+                peer.ip().to_string()
+            })
+            .collect()
+    });
+    let text = |address: &str, sources: &str| {
+        let more = format!("source = [{sources}]");
+        platform(
+            address,
+            "access_log = { target = \"{LOG}\" }",
+            &app(&[(server, 1)], &more),
+        )
+    };
+    let edge = Edge::start(|address| text(address, "\"127.7.7.1\", \"127.7.7.2\""));
+    for _ in 0..4 {
+        assert_eq!(get(&edge.front(), "/").status, 200);
+    }
+    assert_eq!(
+        seen.join().unwrap(),
+        ["127.7.7.1", "127.7.7.2", "127.7.7.1", "127.7.7.2"]
+    );
+    // An address that the host does not have: counted, and said.
+    let reload = edge.reload(&text(&edge.address, "\"192.0.2.77\""));
+    assert!(reload.status.success(), "{reload:?}");
+    assert_eq!(get(&edge.front(), "/").status, 502);
+    edge.logged(&["502", "connect: no free port at the source address"]);
+    let counted = edge.status()["upstreams"][0]["ports_exhausted"].clone();
+    assert_eq!(counted, 1);
 }
