@@ -329,3 +329,56 @@ fn connections_come_from_the_source_addresses_in_turn() {
     let counted = edge.status()["upstreams"][0]["ports_exhausted"].clone();
     assert_eq!(counted, 1);
 }
+
+#[test]
+fn trace_context_passes_untouched_and_none_is_invented() {
+    let origin = Origin::start("a");
+    let edge = Edge::with(&[(origin.address(), 1)]);
+    let mut client = Client::connect(&edge.front());
+    let parent = "traceparent: 00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let states = "tracestate: rojo=00f067aa0ba902b7,  congo=t61rcWkgMzE";
+    client.send(format!(
+        "GET /head HTTP/1.1\r\nHost: test\r\n{parent}\r\n{states}\r\ntracestate: z=1\r\n\r\n"
+    ));
+    let response = client.response();
+    for line in [parent, states, "tracestate: z=1"] {
+        let line = format!("\r\n{line}\r\n");
+        assert!(response.text().contains(&line), "{}", response.text());
+    }
+    let head = client.get("/head").text().to_lowercase();
+    assert!(!head.contains("trace"), "{head}");
+}
+
+#[test]
+fn a_client_that_expects_100_sends_its_body_when_the_server_says_so() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let origin = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        let mut body = [0; 4];
+        socket.read_exact(&mut body).unwrap();
+        socket
+            .write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 4\r\n\r\ndone")
+            .unwrap();
+        (String::from_utf8(head).unwrap().to_lowercase(), body)
+    });
+    let edge = Edge::with(&[(server, 1)]);
+    let mut client = Client::connect(&edge.front());
+    client
+        .send("PUT / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    let interim = client.head();
+    assert!(interim.starts_with("HTTP/1.1 100 "), "{interim}");
+    client.send("body");
+    let response = client.response();
+    assert_eq!((response.status, response.text()), (201, "done"));
+    let (head, body) = origin.join().unwrap();
+    assert!(head.contains("\r\nexpect: 100-continue\r\n"), "{head}");
+    assert_eq!(&body, b"body");
+}
