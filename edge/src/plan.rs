@@ -129,6 +129,7 @@ fn upstream_change(name: &str, old: &Upstream, new: &Upstream, plan: &mut Plan) 
             old.keepalive != new.keepalive || old.keepalive_timeout != new.keepalive_timeout,
         ),
         ("tls", old.tls != new.tls),
+        ("forwarded", old.forwarded != new.forwarded),
         ("source", old.source != new.source),
         (
             "protocol",

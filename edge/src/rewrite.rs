@@ -57,6 +57,8 @@ pub struct Forwarding<'a> {
     pub port: u16,
     /// A fresh request id, for a request that brings none we believe.
     pub request_id: &'a str,
+    /// Whether the server is sent `Forwarded` (RFC 7239).
+    pub forwarded: bool,
 }
 
 /// Header fields of the file, ready to apply. An empty value removes the field, as nginx's `proxy_set_header X "";` does.
@@ -154,8 +156,10 @@ pub fn request(
             set_text(fields, name, fact);
         }
     }
-    if !believed {
-        // RFC 7239: we do not write it, so what a client wrote must not reach a server that reads it.
+    if facts.forwarded {
+        forwarded(fields, peer, facts, believed);
+    } else if !believed {
+        // We do not write it, so what a client wrote must not reach a server that reads it.
         fields.unset(&header::FORWARDED);
     }
     let known_id = believed
@@ -265,6 +269,36 @@ fn forwarded_for(fields: &mut impl Fields, peer: IpAddr, believed: bool) {
     }
     chain.push_str(&peer.to_string());
     set_text(fields, X_FORWARDED_FOR, &chain);
+}
+
+/// Adds our hop to Forwarded (RFC 7239 section 4), or begins it where the peer is not believed.
+fn forwarded(fields: &mut impl Fields, peer: IpAddr, facts: &Forwarding<'_>, believed: bool) {
+    let mut chain = String::new();
+    if believed {
+        for value in fields
+            .map()
+            .get_all(header::FORWARDED)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+        {
+            chain.push_str(value.trim());
+            chain.push_str(", ");
+        }
+    }
+    // Section 6: an IPv6 address stands in brackets, and what is no token in quotes.
+    match peer {
+        IpAddr::V4(address) => chain.push_str(&format!("for={address}")),
+        IpAddr::V6(address) => chain.push_str(&format!("for=\"[{address}]\"")),
+    }
+    if !facts.host.is_empty() && !facts.host.contains(['"', '\\']) {
+        chain.push_str(&format!(";host=\"{}\"", facts.host));
+    }
+    chain.push_str(if facts.tls {
+        ";proto=https"
+    } else {
+        ";proto=http"
+    });
+    set_text(fields, header::FORWARDED, &chain);
 }
 
 /// Sets a field, or removes it where the text is no legal value: better none than the client's.

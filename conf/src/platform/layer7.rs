@@ -78,6 +78,8 @@ pub struct Upstream {
     pub max_streams: u32,
     /// Own addresses that connections come from, one after the other; none: the system's choice.
     pub source: Vec<IpAddr>,
+    /// Whether `Forwarded` (RFC 7239) is written for the servers. Default false.
+    pub forwarded: bool,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,

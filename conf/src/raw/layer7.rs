@@ -76,6 +76,8 @@ table! {
             max_streams: WholeNumber<1, 10_000>,
             /// The host's own addresses that connections to the servers come from, one after the other; a server of another family gets the system's choice. Default: the system's choice.
             source: Vec<At<IpAddr>>,
+            /// Whether the servers are also sent `Forwarded` (RFC 7239). Default false.
+            forwarded: bool,
         }
     }
 }

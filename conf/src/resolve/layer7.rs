@@ -165,6 +165,7 @@ impl<'a> Resolver<'a> {
             },
             protocol,
             source: values(raw.source.as_ref()),
+            forwarded: given(&raw.forwarded).unwrap_or(false),
             max_streams: given(&raw.max_streams)
                 .map_or(DEFAULT_MAX_STREAMS, |count| count.narrow()),
             place: self.place(element.name),

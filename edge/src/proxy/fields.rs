@@ -67,6 +67,10 @@ pub(super) fn to_upstream(
         host: &host,
         port: conn.front.address.port(),
         request_id: &id,
+        forwarded: state
+            .upstream
+            .as_ref()
+            .is_some_and(|upstream| upstream.config.forwarded),
     };
     rewrite::request(
         &mut Request(request),

@@ -22,6 +22,7 @@ fn facts<'a>() -> Forwarding<'a> {
         host: "Shop.example:8080",
         port: 80,
         request_id: "fresh",
+        forwarded: false,
     }
 }
 
@@ -316,4 +317,36 @@ fn fuzz_any_fields() {
                 }
             }
         });
+}
+
+#[test]
+fn forwarded_is_written_on_demand() {
+    let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+    let written = |peer: &str, came: Option<&'static str>, tls: bool| {
+        let mut fields = HeaderMap::new();
+        if let Some(came) = came {
+            fields.insert(header::FORWARDED, HeaderValue::from_static(came));
+        }
+        let facts = Forwarding {
+            peer: peer.parse().unwrap(),
+            tls,
+            host: "shop.example:8080",
+            port: 8080,
+            request_id: "id",
+            forwarded: true,
+        };
+        request(&mut fields, &facts, &trusted, false);
+        fields[header::FORWARDED].to_str().unwrap().to_owned()
+    };
+    let ours = "for=192.0.2.1;host=\"shop.example:8080\";proto=http";
+    assert_eq!(written("192.0.2.1", None, false), ours);
+    assert_eq!(written("192.0.2.1", Some("for=6.6.6.6"), false), ours);
+    assert_eq!(
+        written("10.0.0.1", Some("for=192.0.2.9"), true),
+        "for=192.0.2.9, for=10.0.0.1;host=\"shop.example:8080\";proto=https"
+    );
+    assert_eq!(
+        written("2001:db8::1", None, true),
+        "for=\"[2001:db8::1]\";host=\"shop.example:8080\";proto=https"
+    );
 }

@@ -162,6 +162,24 @@ fn the_server_learns_who_asks() {
 }
 
 #[test]
+fn forwarded_is_written_where_the_upstream_asks_for_it() {
+    let origin = Origin::start("a");
+    let edge = Edge::start(|address| {
+        platform(
+            address,
+            "",
+            &app(&[(origin.address(), 1)], "forwarded = true"),
+        )
+    });
+    let mut client = Client::connect(&edge.front());
+    client.send("GET /head HTTP/1.1\r\nHost: shop\r\nForwarded: for=6.6.6.6\r\n\r\n");
+    let head = client.response().text().to_lowercase();
+    let line = "\r\nforwarded: for=127.0.0.1;host=\"shop\";proto=http\r\n";
+    assert!(head.contains(line), "{head}");
+    assert!(!head.contains("6.6.6.6"), "{head}");
+}
+
+#[test]
 fn sites_and_routes_decide() {
     let (shop, api) = (Origin::start("shop"), Origin::start("api"));
     let rest = format!(
