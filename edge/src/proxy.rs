@@ -269,6 +269,9 @@ impl ProxyHttp for EdgeProxy {
         }
         if !response.status.is_informational() || code == 101 {
             ctx.status = code;
+            if let Some(stream) = &ctx.stream {
+                stream.answered();
+            }
         }
         fields::to_client(response, ctx)?;
         compress::begin(session, response, ctx)
@@ -492,12 +495,17 @@ fn limits(request: &RequestHeader, limits: &EdgeLimits) -> Result<()> {
 /// Whether a request for a site came by a connection that was made for another certificate or other rules on those of clients: its answer
 /// would pass by what the site asks for (RFC 9110 section 15.5.20).
 fn misdirected(ctx: &Context, conn: &Conn, site: usize) -> bool {
-    let Some(tls) = &conn.tls else { return false };
     let snapshot = &ctx.snapshot;
+    let name = snapshot.listener_of(&conn.front);
+    let Some(tls) = &conn.tls else {
+        // A reload may have given its listener TLS since it was accepted.
+        let listener = snapshot.platform.listeners.get(&*name);
+        return listener.is_some_and(|listener| listener.tls);
+    };
     let own = snapshot.platform.sites.get(site);
     let own = own.and_then(|site| site.tls.as_ref());
-    let listener = snapshot.listener_of(&conn.front);
-    snapshot.certificates.of_site(&listener, own) != Some(&tls.identity.spec)
+    let wanted = snapshot.certificates.of_site(&name, own);
+    wanted.is_none_or(|wanted| !wanted.is_like(&tls.identity))
 }
 
 /// Pingora keeps a connection alive for ever after its first request, so the time is set on every one; and to none while draining. Where Pingora

@@ -25,6 +25,8 @@ use rustls::{RootCertStore, SupportedProtocolVersion};
 pub(crate) use names::Names;
 pub(crate) use tickets::{Keys, KeysError};
 
+/// Tickets that a TLS 1.3 client gets: one for each of two connections at once.
+const TICKETS: usize = 2;
 /// ALPN names, the preferred one first.
 const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
@@ -36,11 +38,19 @@ pub(crate) struct Identity {
     pub(crate) spec: SiteTls,
     /// When the certificate ends, in seconds since 1970.
     pub(crate) not_after: i64,
+    /// The content of the authorities for clients' certificates, with whether one must be shown.
+    policy: Vec<u8>,
     with_http2: Arc<ServerConfig>,
     http1_only: Arc<ServerConfig>,
 }
 
 impl Identity {
+    /// Whether what came by one of them may come by the other: the same site's, and the same rules on clients' certificates. A renewed
+    /// certificate of the site itself makes no difference.
+    pub(crate) fn is_like(&self, other: &Identity) -> bool {
+        self.spec == other.spec && self.policy == other.policy
+    }
+
     /// What a handshake of a listener uses.
     pub(crate) fn config(&self, http2: bool) -> Arc<ServerConfig> {
         Arc::clone(if http2 {
@@ -131,16 +141,13 @@ impl Certificates {
     }
 
     /// The certificate that requests for a site must come by: its own, or that of the site for all other names.
-    pub(crate) fn of_site<'a>(
-        &'a self,
-        listener: &str,
-        own: Option<&'a SiteTls>,
-    ) -> Option<&'a SiteTls> {
-        let other = || {
-            let other = self.listeners.get(listener)?.find(None)?;
-            Some(&other.spec)
+    pub(crate) fn of_site(&self, listener: &str, own: Option<&SiteTls>) -> Option<&Identity> {
+        let names = self.listeners.get(listener)?;
+        let Some(own) = own else {
+            return names.find(None).map(|other| &**other);
         };
-        own.or_else(other)
+        let mut all = self.identities.iter();
+        all.find(|one| one.spec == *own).map(|one| &**one)
     }
 
     fn identity(
@@ -280,13 +287,20 @@ fn identity(
     config.ignore_client_order = spoken.ordered;
     // Tickets alone: sessions that are kept here would be those of one node, and cost memory.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Arc::new(keys.for_policy(&policy));
+    if spec.client.is_none() {
+        // A session that goes on is not asked for its certificate again, which may have ended or been withdrawn meanwhile.
+        config.ticketer = Arc::new(keys.for_policy(&policy));
+        config.send_tls13_tickets = TICKETS;
+    } else {
+        config.send_tls13_tickets = 0;
+    }
     config.alpn_protocols = vec![HTTP1.to_vec()];
     let mut with_http2 = config.clone();
     with_http2.alpn_protocols.insert(0, HTTP2.to_vec());
     Ok(Identity {
         spec: spec.clone(),
         not_after,
+        policy,
         with_http2: Arc::new(with_http2),
         http1_only: Arc::new(config),
     })

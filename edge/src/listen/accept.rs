@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::stream::EdgeStream;
 use super::{Front, Worker, greet, park};
 use crate::life::Counted;
+use crate::limit::Permit;
 
 /// Pause after an error that no closed connection cures (ENOBUFS, ENOMEM).
 const PAUSE: Duration = Duration::from_millis(20);
@@ -78,30 +79,30 @@ fn start(socket: TcpStream, peer: SocketAddr, front: &Arc<Front>, worker: &Arc<W
     };
     let (front, worker) = (Arc::clone(front), Arc::clone(worker));
     tokio::spawn(async move {
-        let _permit = permit;
         let _open = Counted::new(&front.stats.open);
         let kill = worker.shared.life.kill.clone();
         tokio::select! {
             biased;
             () = kill.cancelled() => {}
-            () = serve(socket, peer, &front, worker) => {}
+            () = serve(socket, peer, permit, &front, worker) => {}
         }
     });
 }
 
 /// The whole life of a connection.
-async fn serve(socket: TcpStream, peer: SocketAddr, front: &Arc<Front>, worker: Arc<Worker>) {
+async fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    permit: Permit,
+    front: &Arc<Front>,
+    worker: Arc<Worker>,
+) {
     // Boxed: a connection that waits for a request should not carry the room of a handshake.
     let greeted = Box::pin(greet::greet(socket, peer, front, &worker)).await;
     let Some(greeted) = greeted else {
         return;
     };
-    // Of the client itself, which a PROXY header may name.
-    let client = greeted.conn.peer.ip();
-    let Some(_place) = worker.shared.addresses.admit(client) else {
-        front.stats.crowded.fetch_add(1, Ordering::Relaxed);
-        return;
-    };
+    greeted.conn.keep(permit, greeted.place);
     let limits = (&worker.shared.snapshot.load().platform.edge.limits).into();
     let stream = EdgeStream::new(greeted.transport, Arc::new(greeted.conn), limits);
     park::serve(Box::new(stream), greeted.http2, worker).await;

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,6 +15,7 @@ use super::Front;
 use super::Worker;
 use super::stream::{Conn, TlsFacts};
 use super::transport::Transport;
+use crate::address_limit::Place;
 use crate::observe::stats::Greeting;
 use crate::proxy_protocol::{self, Progress};
 use crate::state::Snapshot;
@@ -25,6 +27,8 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 pub(super) struct Greeted {
     pub(super) transport: Transport,
     pub(super) conn: Conn,
+    /// Its client's share of the connections.
+    pub(super) place: Place,
     /// HTTP/2 was agreed on.
     pub(super) http2: bool,
 }
@@ -72,8 +76,14 @@ pub(super) async fn greet(
             }
         }
     }
+    // Of the client itself, which a PROXY header may name; and before anything is spent on a handshake.
+    let Some(place) = worker.shared.addresses.admit(client.ip()) else {
+        front.stats.crowded.fetch_add(1, Ordering::Relaxed);
+        return None;
+    };
     if !rules.tls {
         return Some(Greeted {
+            place,
             transport: Transport::Plain(socket),
             conn: Conn::new(client, Arc::clone(front), None),
             http2: false,
@@ -93,6 +103,7 @@ pub(super) async fn greet(
     let (transport, facts) = result.ok()?.ok()?;
     let http2 = facts.http2;
     Some(Greeted {
+        place,
         transport,
         conn: Conn::new(client, Arc::clone(front), Some(facts)),
         http2,

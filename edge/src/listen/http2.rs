@@ -18,6 +18,7 @@ use pingora_proxy::HttpProxy;
 
 use super::Worker;
 use super::stream::{Conn, EdgeStream};
+use crate::life::Counted;
 use crate::proxy::EdgeProxy;
 use crate::shared::Shared;
 
@@ -61,6 +62,11 @@ impl StreamFacts {
         }
     }
 
+    /// The response has begun: what the client still sends, and when, is between it and the server.
+    pub(crate) fn answered(&self) {
+        self.body_ended.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it was cut because its body did not come in time.
     pub(crate) fn was_late(&self) -> bool {
         self.late.load(Ordering::Relaxed)
@@ -102,8 +108,27 @@ pub(super) async fn serve(mut stream: Box<EdgeStream>, worker: &Worker) {
         drain.mark_changed();
     }
     let stream: Stream = stream;
+    let idle = app.limits.keepalive_timeout.as_duration();
+    let left = left(&app.conn, drain.clone(), idle.max(Duration::from_secs(1)));
     // The connection is never given back.
-    let _ = ServerApp::process_new(&app, stream, &drain).await;
+    tokio::select! {
+        _ = ServerApp::process_new(&app, stream, &drain) => {}
+        () = left => {}
+    }
+}
+
+/// Comes back when a connection that was told of a drain has had no stream for `idle`: the engine waits for the client's answer then, however
+/// long that takes.
+async fn left(conn: &Conn, mut drain: ShutdownWatch, idle: Duration) {
+    if drain.changed().await.is_err() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(idle).await;
+        if conn.streams.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+    }
 }
 
 fn options(limits: &EdgeLimits) -> HttpServerOptions {
@@ -135,6 +160,7 @@ impl HttpServerApp for Connection {
         if session.is_body_done() {
             facts.body(true);
         }
+        let _open = Counted::new(&self.conn.streams);
         let kill = &self.shared.life.kill;
         let request = HttpServerApp::process_new_http(&self.proxy, session, shutdown);
         // Dropped, a request resets its stream, and its context writes the line.

@@ -10,8 +10,8 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,7 +27,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 
 use super::Front;
 use super::transport::Transport;
+use crate::address_limit::Place;
 use crate::flood::{Flood, Meter};
+use crate::limit::Permit;
 use crate::observe::line::Tls;
 use crate::pace::Pace;
 use crate::sniff::{Sniff, sniff};
@@ -83,6 +85,10 @@ pub(crate) struct Conn {
     pub(crate) front: Arc<Front>,
     /// Its TLS.
     pub(crate) tls: Option<TlsFacts>,
+    /// HTTP/2 streams that are open.
+    pub(crate) streams: AtomicU64,
+    /// Its places; streams of HTTP/2 may outlive the connection itself.
+    places: OnceLock<(Permit, Place)>,
     /// Set by the hook that sees a 101: from now on bytes pass unscanned.
     pub(crate) raw: AtomicBool,
     /// The status for a body that the gate refused; 0 for none.
@@ -96,9 +102,17 @@ impl Conn {
             peer,
             front,
             tls,
+            streams: AtomicU64::new(0),
+            places: OnceLock::new(),
             raw: AtomicBool::new(false),
             refused: AtomicU16::new(0),
         }
+    }
+
+    /// Keeps its places for as long as anything of it is left.
+    pub(super) fn keep(&self, permit: Permit, place: Place) {
+        // There is one of each for a connection.
+        let _ = self.places.set((permit, place));
     }
 
     /// The status with which the gate refused the body under way, if it did.

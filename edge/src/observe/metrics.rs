@@ -19,7 +19,7 @@ use crate::apply::Engine;
 use crate::flood::Flood;
 use crate::listen::Front;
 use crate::state;
-use crate::upstream::Member;
+use crate::upstream::{Member, Upstream};
 
 /// Registers edge's metrics.
 pub(crate) fn register(engine: &Arc<Engine>, registry: &mut Registry) {
@@ -275,6 +275,26 @@ impl Live {
             "edge_upstream_requests",
             "Attempts by server and result",
             results,
+        )?;
+        let pools = |count: fn(&Upstream) -> &AtomicU64| {
+            let pools = snapshot.upstreams.values();
+            let pools = pools.map(move |upstream| {
+                let labels = [("pool", upstream.config.name.clone())];
+                (labels, count(upstream).load(Ordering::Relaxed))
+            });
+            pools.collect::<Vec<_>>()
+        };
+        counter(
+            encoder,
+            "edge_upstream_retries_refused",
+            "Retries that the budget of the upstream did not allow",
+            pools(|upstream| &upstream.over_budget),
+        )?;
+        counter(
+            encoder,
+            "edge_upstream_ports_exhausted",
+            "Connections for which no local address and port was left",
+            pools(|upstream| &upstream.ports_exhausted),
         )?;
         let in_flight = members().map(|(upstream, member)| {
             (

@@ -258,7 +258,7 @@ impl Drop for Context {
     fn drop(&mut self) {
         if !self.logged {
             let late = self.stream.as_ref().is_some_and(|stream| stream.was_late());
-            if late {
+            if late && self.status == 0 {
                 self.status = 408;
                 self.note = Cow::Borrowed("the request body did not come in time");
             } else if self.note.is_empty() {

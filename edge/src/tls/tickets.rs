@@ -8,6 +8,7 @@
 use std::fmt;
 
 use conf::Platform;
+use daemon::clock;
 use daemon::secret::{self, SecretError, hexadecimal};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
@@ -130,12 +131,13 @@ impl ProducesTickets for Tickets {
         LIFETIME
     }
 
-    /// The key's name, a random nonce, the sealed state.
+    /// The key's name, a random nonce, and sealed: the time and the state.
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let (name, key) = self.0.first()?;
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).ok()?;
-        let mut sealed = plain.to_vec();
+        let mut sealed = now().to_be_bytes().to_vec();
+        sealed.extend_from_slice(plain);
         let unique = Nonce::assume_unique_for_key(nonce);
         key.seal_in_place_append_tag(unique, Aad::from(name), &mut sealed)
             .ok()?;
@@ -151,8 +153,15 @@ impl ProducesTickets for Tickets {
         let opened = key
             .open_in_place(unique, Aad::from(name), &mut state)
             .ok()?;
-        Some(opened.to_vec())
+        let (sealed_at, state) = opened.split_first_chunk::<8>()?;
+        let age = now().saturating_sub(u64::from_be_bytes(*sealed_at));
+        (age <= u64::from(LIFETIME)).then(|| state.to_vec())
     }
+}
+
+/// Seconds since 1970: tickets outlive the process.
+fn now() -> u64 {
+    u64::try_from(clock::wall().as_second()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -578,7 +578,12 @@ fn what_would_cost_much_is_bounded() {
         }
         number += 1;
     }
-    assert!(number < 20_000, "nobody minds a storm of resets");
+    // All of it may fit into the sockets' buffers, so who minds says so afterwards.
+    let heard = raw.hear(|heard| heard.goaway.is_some());
+    assert!(
+        heard.goaway.is_some() || heard.ended,
+        "nobody minds a storm of resets"
+    );
     assert!(
         origin.requests() - before < 2000,
         "{} requests came through",

@@ -227,11 +227,22 @@ fn clients_show_certificates_and_no_old_session_passes_by_them() {
     // A connection of before serves the site no longer.
     assert_eq!(ask(&mut before, "shop.example", "/").status, 421);
     let with = Arc::new(authority.client(Some("someone")));
-    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+    // Its certificate is looked at each time: no session goes on without.
+    for kind in [HandshakeKind::Full, HandshakeKind::Full] {
         let mut client = connect(&with, &front(&edge), "shop.example").unwrap();
         assert_eq!(ask(&mut client, "shop.example", "/").status, 200);
         assert_eq!(client.carrier().conn.handshake_kind(), Some(kind));
     }
+
+    // Other authorities in the same file: a connection of before serves the site no longer.
+    let mut before = connect(&with, &front(&edge), "shop.example").unwrap();
+    assert_eq!(ask(&mut before, "shop.example", "/").status, 200);
+    let own = std::fs::read(authority.path("ca.pem")).unwrap();
+    std::fs::copy(stranger.path("ca.pem"), authority.path("ca.pem")).unwrap();
+    let reload = edge.command(&["reload"]);
+    assert!(reload.status.success(), "{reload:?}");
+    assert_eq!(ask(&mut before, "shop.example", "/").status, 421);
+    std::fs::write(authority.path("ca.pem"), own).unwrap();
 
     let optional = format!(", client_ca = \"{ca}\", client_auth = \"optional\"");
     let reload = edge.reload(&text(&edge.address, &optional));
@@ -285,4 +296,25 @@ fn a_certificate_is_exchanged_with_its_key_or_not_at_all() {
     assert_ne!(serial(), first);
     assert_eq!(ask(&mut held, "shop.example", "/").status, 200);
     assert_eq!(edge.status()["warnings"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_connection_of_before_tls_does_not_pass_by_it() {
+    let (authority, origin) = (Authority::new(), Origin::start("a"));
+    let shop = authority.issue("shop", &["shop.example"], 90);
+    let text = |address: &str, tls: bool| {
+        let rest = sites(&origin, address, &[(r#"["shop.example"]"#, &shop)]);
+        let rest = rest.replace("tls = true\n", &format!("tls = {tls}\n"));
+        platform(address, "", &rest)
+    };
+    let edge = Edge::start(|address| text(address, false));
+    let mut before = Client::connect(&front(&edge));
+    let mut ask = || {
+        before.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+        before.response().status
+    };
+    assert_eq!(ask(), 200);
+    let reload = edge.reload(&text(&edge.address, true));
+    assert!(reload.status.success(), "{reload:?}");
+    assert_eq!(ask(), 421);
 }
