@@ -112,8 +112,10 @@ impl Outcome {
         for row in &self.rows {
             let cell = |values: &[f64]| {
                 let values = series(values);
+                // Tenths of a millisecond say nothing about seconds, and would not fit.
+                let digits = if values.max() < 1.0 { 1 } else { 0 };
                 format!(
-                    "{:.1} [{:.1}-{:.1}]",
+                    "{:.digits$} [{:.digits$}-{:.digits$}]",
                     values.median() * 1000.0,
                     values.min() * 1000.0,
                     values.max() * 1000.0
