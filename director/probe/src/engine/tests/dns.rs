@@ -87,9 +87,14 @@ async fn silence_foreign_answers_and_refusal() {
 
 #[tokio::test]
 async fn a_truncated_answer_is_asked_for_over_tcp() {
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // A port that is free for both: one that UDP has not may be a TCP connection's.
+    let (udp, tcp) = loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            break (udp, tcp);
+        }
+    };
     let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(address).await.unwrap();
     tokio::spawn(async move {
         let mut query = [0; 512];
         while let Ok((length, peer)) = udp.recv_from(&mut query).await {
