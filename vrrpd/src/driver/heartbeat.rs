@@ -66,7 +66,9 @@ impl SecondPath {
             },
         };
         self.trouble = trouble;
-        if let Some(before) = std::mem::replace(&mut self.port, opened) {
+        // The same one again has just been attached.
+        let before = std::mem::replace(&mut self.port, opened);
+        if let Some(before) = before.filter(|before| Some(*before) != opened) {
             ports.detach(before, member.2);
         }
         self.port.is_none() && usable.is_some()

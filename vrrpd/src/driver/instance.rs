@@ -254,7 +254,9 @@ impl Instance {
     }
 
     fn use_port(&mut self, port: Option<PortId>, shared: &mut Shared) {
-        if let Some(before) = std::mem::replace(&mut self.port, port) {
+        // The same one again has just been attached.
+        let before = std::mem::replace(&mut self.port, port);
+        if let Some(before) = before.filter(|before| Some(*before) != port) {
             shared.ports.detach(before, self.number);
         }
     }
