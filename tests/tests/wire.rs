@@ -170,3 +170,26 @@ fn from_multicast_to_unicast_by_reload() {
     let taken = || pair.holders().contains(&"lb2");
     wait::until("lb2 takes over", PATIENCE, taken);
 }
+
+/// Another least TTL, or another director, leaves the socket as it is.
+#[test]
+fn a_reload_of_what_is_taken_keeps_adverts_going() {
+    let pair = Pair::start(&[FOUR], "advert_interval = \"100ms\", unicast = true", None);
+    pair.await_holders(&["lb1"]);
+    let wider = "advert_interval = \"100ms\", unicast = { min_ttl = 200 }";
+    let text = pair.text(wider, false);
+    for at in [0, 1] {
+        let config: &Path = &pair.folder.path().join(format!("lb{}.toml", at + 1));
+        write(config, &text).expect("the config can be written");
+        let output = pair.daemons[at].command(&["reload"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    let heard = |pair: &Pair| pair.routers(1)[0]["counters"]["adverts_received"].as_u64();
+    let before = heard(&pair).expect("a count");
+    wait::until("lb2 hears lb1 as before", PATIENCE, || {
+        heard(&pair).is_some_and(|count| count >= before + 10)
+    });
+    assert_eq!(pair.holders(), ["lb1"]);
+    let moved = pair.daemons[1].metric("vrrp_became_master_total", "");
+    assert_eq!(moved, 0.0, "lb2 has not taken over meanwhile");
+}
