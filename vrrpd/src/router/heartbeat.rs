@@ -56,7 +56,15 @@ impl Router {
             first: goes_on.map_or(arrived, |beat| beat.first),
             last: arrived,
         };
+        let begins = goes_on.is_none() && priority > YIELDING;
         self.beats.insert(source, beat);
+        if let Down::Stopped(at, _) = self.down
+            && begins
+            && arrived > at
+        {
+            // Another one has taken over from the master that stopped: it is waited for, and its heartbeats count as anybody's.
+            self.down = Down::Heard(arrived);
+        }
         self.stop_lingering(priority);
         match self.state {
             State::Initialize => {}
@@ -65,13 +73,23 @@ impl Router {
         }
     }
 
-    /// The master says that it stops. It counts only if none was heard after it: another one may have taken over already.
+    /// The master says that it stops. It counts only if none was heard after it, and if the adverts have not said it already: another one
+    /// may have taken over meanwhile.
     fn handle_last_heartbeat(&mut self, source: IpAddr, arrived: Moment) {
         let Some(last) = self.beats.remove(&source) else {
             return;
         };
         let newest = self.beats.values().all(|other| other.last <= last.last);
-        if newest && self.state == State::Backup && self.lower.is_none() {
+        let said = self
+            .peers
+            .values()
+            .any(|peer| peer.priority == 0 && arrived.since(peer.heard) <= self.down_interval());
+        let overtaken = match self.down {
+            Down::Heard(at) => at > last.last + self.active_interval / 2,
+            Down::Stopped(..) => false,
+        };
+        let counts = newest && !said && !overtaken && self.lower.is_none();
+        if counts && self.state == State::Backup {
             self.down = Down::Stopped(arrived, source);
         }
     }

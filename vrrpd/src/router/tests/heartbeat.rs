@@ -159,3 +159,34 @@ fn what_an_earlier_process_left_goes_when_the_master_is_heard() {
         [Action::Hold { hold: false, .. }]
     ));
 }
+
+#[test]
+fn whoever_takes_over_from_a_master_that_stopped_is_waited_for() {
+    let mut router = backup(230, AT_ONCE);
+    router.handle(beat(PEER, 250, 1000), ms(1000));
+    router.handle(advert_at(HIGHER_IP, 250, 10, ms(1000)), ms(1000));
+    // It stops by both ways; the next one is heard on the second network alone.
+    router.handle(advert_at(HIGHER_IP, 0, 10, ms(1050)), ms(1050));
+    router.handle(beat(PEER, 0, 1050), ms(1050));
+    for at in 1056..3000 {
+        if u64::is_multiple_of(at - 1056, 100) {
+            router.handle(beat(OTHER, 240, at), ms(at));
+        }
+        router.handle_timeout(ms(at));
+        assert_eq!(router.name(), StateName::Backup, "at {at} ms");
+    }
+    assert_eq!(router.held_back(), Some(OTHER));
+}
+
+#[test]
+fn a_farewell_that_the_adverts_have_said_already_says_nothing_more() {
+    let mut router = backup(230, AT_ONCE);
+    router.handle(beat(PEER, 250, 1000), ms(1000));
+    router.handle(advert_at(LOWER_IP, 250, 10, ms(1000)), ms(1000));
+    router.handle(advert_at(LOWER_IP, 0, 10, ms(1020)), ms(1020));
+    // The next one has taken over by the time that the heartbeat comes.
+    router.handle(advert_at(HIGHER_IP, 240, 10, ms(1027)), ms(1027));
+    router.handle(beat(PEER, 0, 1030), ms(1030));
+    router.handle_timeout(ms(1120));
+    assert_eq!(router.name(), StateName::Backup);
+}
