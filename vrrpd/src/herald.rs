@@ -27,7 +27,11 @@ impl Herald {
     /// Goes over to another share of the platform.
     pub(crate) fn set_share(&mut self, share: &Share) {
         self.fifo.set_path(share.fifo.as_deref());
-        self.hooks.set(share.hooks.as_ref());
+        let groups = share.groups();
+        self.hooks.set(share.hooks.as_ref(), |about| match about {
+            About::Router(key) => share.routers.contains_key(key),
+            About::Group(name) => groups.contains_key(name),
+        });
         let notices = self.bulletin.set_groups(share.groups());
         self.tell(notices);
     }

@@ -80,14 +80,20 @@ impl Hooks {
     }
 
     /// Goes over to other programs; a run that is under way goes on. `None`: none may run.
-    pub(crate) fn set(&mut self, wanted: Option<&BTreeMap<About, Programs>>) {
+    /// `lives`: whom this node goes on running.
+    pub(crate) fn set(
+        &mut self,
+        wanted: Option<&BTreeMap<About, Programs>>,
+        lives: impl Fn(&About) -> bool,
+    ) {
         let Some(wanted) = wanted else {
             self.workers.clear();
             return;
         };
-        // What is no longer named has yet to be told that it is over.
-        self.workers
-            .retain(|about, worker| wanted.contains_key(about) || !worker.desk.queue().is_over());
+        // What is no longer run has yet to be told that it is over; what is, and has no programs any more, is told nothing.
+        self.workers.retain(|about, worker| {
+            wanted.contains_key(about) || !lives(about) && !worker.desk.queue().is_over()
+        });
         for (about, programs) in wanted {
             match self.workers.get(about) {
                 Some(worker) => worker.desk.queue().set_programs(programs.clone()),
@@ -300,7 +306,13 @@ async fn launch<'c>(desk: &Desk, common: &'c Common, run: Run) -> Option<Running
 
 /// A daemon that cannot change the user runs programs as its own.
 fn run_as(user: String) -> RunAs {
-    let may_change = rights::has(CapabilitySet::SETUID) && rights::has(CapabilitySet::SETGID);
+    // Without KILL a program of another user that hangs could not be ended, and the next one would run beside it.
+    let needed = [
+        CapabilitySet::SETUID,
+        CapabilitySet::SETGID,
+        CapabilitySet::KILL,
+    ];
+    let may_change = needed.into_iter().all(rights::has);
     match geteuid().is_root() || may_change {
         true => RunAs::User(user),
         false => RunAs::Own,
@@ -374,21 +386,34 @@ mod tests {
         let trace = Trace::new();
         let mut hooks = Hooks::new(Events::default());
         let one = [(group(1), trace.programs(Occasion::Stop))].into();
-        hooks.set(Some(&one));
+        hooks.set(Some(&one), |_| true);
         hooks.tell(&notice(1, Word::Backup));
-        hooks.set(Some(&BTreeMap::new()));
+        hooks.set(Some(&BTreeMap::new()), |_| false);
         hooks.tell(&notice(1, Word::Stop));
         hooks.finish().await;
         assert_eq!(trace.lines(), ["GROUP g1 STOP 250"]);
-        hooks.set(Some(&BTreeMap::new()));
+        hooks.set(Some(&BTreeMap::new()), |_| false);
         assert_eq!(hooks.workers.len(), 0, "and then forgotten");
         // Where programs are not allowed any more, none runs.
-        hooks.set(Some(&one));
+        hooks.set(Some(&one), |_| true);
         hooks.tell(&notice(1, Word::Backup));
-        hooks.set(None);
+        hooks.set(None, |_| true);
         hooks.tell(&notice(1, Word::Stop));
         hooks.finish().await;
         assert_eq!(trace.lines().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_without_programs_is_told_nothing() {
+        let trace = Trace::new();
+        let mut hooks = Hooks::new(Events::default());
+        let one = [(group(1), trace.programs(Occasion::Stop))].into();
+        hooks.set(Some(&one), |_| true);
+        hooks.tell(&notice(1, Word::Backup));
+        hooks.set(Some(&BTreeMap::new()), |_| true);
+        hooks.tell(&notice(1, Word::Stop));
+        hooks.finish().await;
+        assert_eq!(trace.lines(), [""; 0], "the file has no programs any more");
     }
 
     #[tokio::test]
@@ -397,7 +422,7 @@ mod tests {
         let mut hooks = Hooks::new(Events::default());
         let many = 3 * usize::from(AT_ONCE);
         let all = (0..many).map(|number| (group(number), trace.programs(Occasion::Stop)));
-        hooks.set(Some(&all.collect()));
+        hooks.set(Some(&all.collect()), |_| true);
         hooks.hold_back();
         for number in 0..many {
             hooks.tell(&notice(number, Word::Backup));

@@ -82,8 +82,9 @@ impl Launched {
 
     /// SIGTERM to its group, if that still runs.
     pub(super) fn terminate(&self) {
-        let group = *self.group.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Group::Running(leader) = group {
+        // Held until it is sent: once the leader is waited for, its number may be another's.
+        let group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Group::Running(leader) = *group {
             signal(leader, Signal::TERM);
         }
     }
