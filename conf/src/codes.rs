@@ -222,6 +222,10 @@ codes! {
     NO_CERTIFICATE = "E0423": "A listener with TLS shows the certificate of the site whose host a client names. Without any every handshake fails.";
     CLIENT_IDENTITY = "E0424": "A certificate is shown to the servers together with proof of its private key; one of the two files alone is of no use.";
     STREAMS_WITHOUT_HTTP2 = "E0425": "Only HTTP/2 carries several requests on one connection at once. An upstream speaks HTTP/1 unless `protocol` says otherwise.";
+    FILE_UNREADABLE = "E0430": "This node needs the file, and it cannot be read by who runs `check`: the daemon would refuse to start, or to reload. Run `check` as the daemon's own user to see what it sees.";
+    FILE_UNUSABLE = "E0431": "The file is there, but its content is of no use: a key that belongs to another certificate, a certificate that is none. A reload with it is refused as a whole, and what ran before goes on.";
+    FILE_ELSEWHERE = "W0430": "The file cannot be read on this machine. It is no node that needs it, or `check` runs without the right to read it, so nothing is said about its content.";
+    CERTIFICATE_ENDS = "W0431": "Whoever is shown a certificate that has ended refuses the connection. Certificates are read at start and at every reload, so a renewed one needs `edge reload`.";
     UNUSED_CERTIFICATE = "W0406": "The certificate of a site is shown on listeners with `tls = true` only.";
     UNUSED_UPSTREAM = "W0401": "No route leads to the upstream. Perhaps a name was changed in one place only.";
     ROUTE_SHADOWED = "W0402": "Another route of the site takes all requests that this one could get.";

@@ -11,6 +11,7 @@
 mod codes;
 mod decode;
 mod diff;
+mod finding;
 mod load;
 pub mod moment;
 pub mod pattern;
@@ -28,6 +29,7 @@ mod value;
 
 pub use codes::{codes, explain};
 pub use diff::{Change, ChangeKind, diff};
+pub use finding::{Finding, FindingKind};
 pub use load::{Files, load, load_from, load_with};
 pub use moment::Moment;
 pub use platform::Platform;

@@ -94,6 +94,18 @@ impl SourceFile {
         (line, u32::try_from(column + 1).unwrap_or(u32::MAX))
     }
 
+    /// What stands on a line, counted from 1, without the white space around it.
+    pub(crate) fn content_of(&self, line: u32) -> std::ops::Range<usize> {
+        let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+        let Some(start) = self.line_starts.get(index).map(|start| *start as usize) else {
+            return 0..0;
+        };
+        let rest = self.text.get(start..).unwrap_or_default();
+        let content = rest.split('\n').next().unwrap_or_default();
+        let start = start + content.len() - content.trim_start().len();
+        start..start + content.trim().len()
+    }
+
     /// The range of a span, trimmed to the text, to character boundaries and to its first line.
     pub(crate) fn first_line(&self, start: u32, end: u32) -> std::ops::Range<usize> {
         let floor = |mut at: usize| {

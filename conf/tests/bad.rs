@@ -73,6 +73,9 @@ fn every_bad_file_is_answered_as_expected() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Found by daemons in the files that a platform names, which no platform file alone can show; edge's tests do.
+const FOUND_BY_DAEMONS: [&str; 4] = ["E0430", "E0431", "W0430", "W0431"];
+
 #[test]
 fn every_code_has_a_file_and_an_explanation() {
     let mut seen: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -82,7 +85,7 @@ fn every_code_has_a_file_and_an_explanation() {
         }
     }
     let missing: Vec<&str> = conf::codes()
-        .filter(|code| !seen.contains_key(code))
+        .filter(|code| !seen.contains_key(code) && !FOUND_BY_DAEMONS.contains(code))
         .collect();
     assert!(missing.is_empty(), "no file in tests/bad shows {missing:?}");
     let mut codes: Vec<&str> = conf::codes().collect();

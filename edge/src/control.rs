@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::apply::Engine;
 use crate::state::Snapshot;
+use crate::tls::expiry;
 use crate::upstream::{Upstream, names_member};
 use crate::why;
 
@@ -278,38 +279,37 @@ impl EdgeControl {
     }
 }
 
-/// Certificates whose end is nearer are warned of: Let's Encrypt's are renewed 30 days before theirs.
-const WARNED_DAYS: i64 = 14;
-const DAY: i64 = 24 * 60 * 60;
+/// Every certificate that is shown, to clients and to servers: its file, its authorities for clients, its end.
+fn shown(snapshot: &Snapshot) -> impl Iterator<Item = (&str, Option<&str>, i64)> {
+    let clients = snapshot.certificates.identities.iter().map(|identity| {
+        let ca = identity.spec.client.as_ref().map(|client| &*client.ca);
+        (&*identity.spec.cert, ca, identity.not_after)
+    });
+    clients.chain(
+        snapshot
+            .shown_to_servers()
+            .map(|(file, end)| (file, None, end)),
+    )
+}
 
 fn certificates(snapshot: &Snapshot) -> Vec<Value> {
     let now = clock::wall().as_second();
-    let all = snapshot.certificates.identities.iter();
-    all.map(|identity| {
-        json!({
-            "cert": identity.spec.cert,
-            "client_ca": identity.spec.client.as_ref().map(|client| &client.ca),
-            "not_after": jiff::Timestamp::from_second(identity.not_after).ok(),
-            "days_left": (identity.not_after - now).div_euclid(DAY),
+    shown(snapshot)
+        .map(|(file, client_ca, not_after)| {
+            json!({
+                "cert": file,
+                "client_ca": client_ca,
+                "not_after": jiff::Timestamp::from_second(not_after).ok(),
+                "days_left": expiry::days_left(not_after, now),
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 fn certificate_warnings(snapshot: &Snapshot) -> Vec<String> {
     let now = clock::wall().as_second();
-    let all = snapshot.certificates.identities.iter();
-    all.filter_map(|identity| {
-        let file = &identity.spec.cert;
-        match (identity.not_after - now).div_euclid(DAY) {
-            ..0 => Some(format!(
-                "the certificate {file} has ended: clients refuse it"
-            )),
-            days @ 0..=WARNED_DAYS => Some(format!(
-                "the certificate {file} ends in {days} days: renew it and `edge reload`"
-            )),
-            _ => None,
-        }
-    })
-    .collect()
+    shown(snapshot)
+        .filter_map(|(file, _, not_after)| expiry::warning(file, not_after, now))
+        .map(|warning| format!("{warning}: renew it, then `edge reload`"))
+        .collect()
 }

@@ -21,6 +21,7 @@ mod control;
 mod files;
 pub mod flood;
 pub mod host;
+mod inspect;
 mod life;
 pub mod limit;
 mod listen;
@@ -29,7 +30,6 @@ pub mod pace;
 pub mod page;
 pub mod passive;
 pub mod path;
-pub mod pem;
 pub mod plan;
 mod proxy;
 pub mod proxy_protocol;
@@ -47,7 +47,7 @@ mod upstream;
 mod why;
 pub mod wire;
 
-use conf::Tier;
+use conf::{Finding, Platform, Tier};
 use daemon::{Common, Context, Daemon, Exit, NoCommand};
 
 /// The daemon, for the frame.
@@ -62,6 +62,10 @@ impl Daemon for Edge {
 
     fn run(context: Context) -> anyhow::Result<()> {
         run::run(&context)
+    }
+
+    fn inspect(platform: &Platform, nodes: &[String]) -> Vec<Finding> {
+        inspect::inspect(platform, nodes)
     }
 
     fn command(_: &Common, command: NoCommand) -> anyhow::Result<Exit> {

@@ -178,6 +178,14 @@ impl Snapshot {
         trusted.map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// The files of the certificates that servers are shown, and when they end, in seconds since 1970.
+    pub(crate) fn shown_to_servers(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.upstreams.values().filter_map(|upstream| {
+            let files = upstream.config.tls.as_ref()?.client.as_ref()?;
+            Some((&*files.cert, upstream.shown.as_ref()?.not_after))
+        })
+    }
+
     /// The site and route behind the indices of a decision.
     pub(crate) fn route(&self, site: usize, route: usize) -> Option<(&Route, &RouteState)> {
         Some((

@@ -3,7 +3,7 @@
 //! One identity is a certificate with its key and what is asked of clients; sites with the same files share one. It is read whole or not at
 //! all: a key that does not belong to the certificate refuses the reload, and the old ones stay. The handshake itself is `listen/tls.rs`.
 
-mod expiry;
+pub(crate) mod expiry;
 mod names;
 mod tickets;
 
@@ -211,7 +211,22 @@ pub(crate) struct Pair {
     /// Its key.
     pub(crate) key: PrivateKeyDer<'static>,
     certified: CertifiedKey,
-    not_after: i64,
+    /// When the certificate ends, in seconds since 1970.
+    pub(crate) not_after: i64,
+}
+
+/// Looks at the files of a site without making anything of them: when its certificate ends, or why they cannot be used.
+pub(crate) fn inspect(spec: &SiteTls) -> Result<i64, TlsError> {
+    let pair = pair(
+        &spec.cert,
+        &spec.key,
+        &spec.place,
+        &ring::default_provider(),
+    )?;
+    if let Some(client) = &spec.client {
+        authorities(client, &spec.place)?;
+    }
+    Ok(pair.not_after)
 }
 
 /// Reads a certificate with its key, or neither.

@@ -9,8 +9,8 @@ use pingora_core::protocols::tls::CaType;
 use pingora_core::tls::{CertificateDer, RootCertStore};
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
 
-use crate::pem::{self, PemError};
 use crate::tls::{self, TlsError};
 
 /// A `ca` file that cannot be used.
@@ -25,14 +25,13 @@ pub(crate) enum TrustError {
         #[source]
         source: std::io::Error,
     },
-    /// It is not PEM.
-    #[error("{file} cannot be used")]
+    /// It is not PEM (RFC 7468).
+    #[error("{file}: {reason}")]
     Pem {
         /// The file.
         file: String,
         /// Why.
-        #[source]
-        source: PemError,
+        reason: String,
     },
     /// A certificate in it is none.
     #[error("{file}: certificate {number} is malformed: {reason}")]
@@ -49,40 +48,56 @@ pub(crate) enum TrustError {
     Identity(#[from] Box<TlsError>),
 }
 
-/// The certificate that servers are shown, with its key, for Pingora.
-pub(crate) fn identity(files: &ClientIdentity, place: &Place) -> Result<Arc<CertKey>, TrustError> {
+/// What servers are shown.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// The certificate with its chain and key, for Pingora.
+    pub(crate) pair: Arc<CertKey>,
+    /// When it ends, in seconds since 1970.
+    pub(crate) not_after: i64,
+}
+
+/// The certificate that servers are shown, with its key.
+pub(crate) fn identity(files: &ClientIdentity, place: &Place) -> Result<Shown, TrustError> {
     // Pingora parses both without asking whether it can; `pair` has seen to that.
     let pair =
         tls::pair(&files.cert, &files.key, place, &ring::default_provider()).map_err(Box::new)?;
     let chain = pair.chain.iter().map(|one| one.to_vec()).collect();
-    Ok(Arc::new(CertKey::new(
-        chain,
-        pair.key.secret_der().to_vec(),
-    )))
+    Ok(Shown {
+        pair: Arc::new(CertKey::new(chain, pair.key.secret_der().to_vec())),
+        not_after: pair.not_after,
+    })
 }
 
 /// The certificates of `file`, for Pingora.
 pub(crate) fn read(file: &str) -> Result<Arc<CaType>, TrustError> {
-    let text = std::fs::read_to_string(file).map_err(|source| TrustError::Read {
+    let text = std::fs::read(file).map_err(|source| TrustError::Read {
         file: file.to_owned(),
         source,
     })?;
-    let certificates = pem::certificates(&text).map_err(|source| TrustError::Pem {
+    let pem = |reason: String| TrustError::Pem {
         file: file.to_owned(),
-        source,
-    })?;
+        reason,
+    };
+    let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| pem(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(pem(
+            "the file holds no `-----BEGIN CERTIFICATE-----`".to_owned()
+        ));
+    }
     let mut store = RootCertStore::empty();
     let mut trusted = Vec::with_capacity(certificates.len());
     for (index, der) in certificates.into_iter().enumerate() {
         // Pingora parses without asking whether it can.
         store
-            .add(CertificateDer::from(der.clone()))
+            .add(der.clone())
             .map_err(|error| TrustError::Certificate {
                 file: file.to_owned(),
                 number: index + 1,
                 reason: error.to_string(),
             })?;
-        trusted.push(WrappedX509::new(der, parse_x509));
+        trusted.push(WrappedX509::new(der.to_vec(), parse_x509));
     }
     Ok(trusted.into())
 }
@@ -96,8 +111,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.pem").display().to_string();
         assert!(matches!(read(&file), Err(TrustError::Read { .. })));
-        std::fs::write(&file, "no certificate").unwrap();
-        assert!(matches!(read(&file), Err(TrustError::Pem { .. })));
+        for text in ["", "no certificate", "-----BEGIN CERTIFICATE-----\naGVs\n"] {
+            std::fs::write(&file, text).unwrap();
+            assert!(matches!(read(&file), Err(TrustError::Pem { .. })), "{text}");
+        }
         std::fs::write(
             &file,
             "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n",

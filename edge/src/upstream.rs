@@ -24,7 +24,7 @@ use probe::{Target, TargetKey};
 
 use crate::balance::{Balancer, Peer};
 use crate::retry::budget::Budget;
-use crate::trust::{self, TrustError};
+use crate::trust::{self, Shown, TrustError};
 
 /// What names resolve to: `host:port` to addresses. A name without entry has not resolved yet.
 pub(crate) type Resolved = BTreeMap<String, Vec<SocketAddr>>;
@@ -93,7 +93,7 @@ pub(crate) struct Upstream {
     /// Whom TLS trusts, if not the system's certificates.
     ca: Option<Arc<CaType>>,
     /// What its servers are shown.
-    identity: Option<Arc<CertKey>>,
+    pub(crate) shown: Option<Shown>,
 }
 
 impl Upstream {
@@ -107,7 +107,7 @@ impl Upstream {
         let file = config.tls.as_ref().and_then(|tls| tls.ca.as_deref());
         let ca = file.map(trust::read).transpose()?;
         let files = config.tls.as_ref().and_then(|tls| tls.client.as_ref());
-        let identity = files
+        let shown = files
             .map(|files| trust::identity(files, &config.place))
             .transpose()?;
         let (members, unresolved) = members(config, resolved, intents, previous);
@@ -151,9 +151,13 @@ impl Upstream {
             balancer,
             members,
             unresolved,
-            group_key: group_key(config, ca.as_deref(), identity.as_deref()),
+            group_key: group_key(
+                config,
+                ca.as_deref(),
+                shown.as_ref().map(|shown| &*shown.pair),
+            ),
             ca,
-            identity,
+            shown,
             config: config.clone(),
         })
     }
@@ -187,7 +191,7 @@ impl Upstream {
         let sni = self.config.tls.as_ref().map(|tls| tls.server_name.clone());
         let mut peer = HttpPeer::new(address, sni.is_some(), sni.unwrap_or_default());
         peer.group_key = self.group_key;
-        peer.client_cert_key.clone_from(&self.identity);
+        peer.client_cert_key = self.shown.as_ref().map(|shown| Arc::clone(&shown.pair));
         let options = &mut peer.options;
         options.connection_timeout = Some(timeouts.connect.as_duration());
         options.total_connection_timeout = Some(timeouts.connect.as_duration());

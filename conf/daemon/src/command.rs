@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use conf::{Problem, Severity};
 use serde_json::{Value, json};
 
 use crate::cli::{self, Command, ConfigCommand, Reason, Scope};
@@ -93,7 +94,7 @@ pub(crate) fn execute<D: Daemon>(
             };
             asking.why::<D>(&args)
         }
-        Command::Check { file } => check(common, file.as_deref()),
+        Command::Check { file } => check::<D>(common, file.as_deref()),
         Command::Explain { code } => explain(&code),
         Command::Config(ConfigCommand::Schema) => {
             print(&format!("{:#}\n", conf::schema()));
@@ -122,16 +123,27 @@ fn print_json(value: &Value) {
     print(&format!("{value:#}\n"));
 }
 
-/// `check`: judges the whole file for all three daemons.
-fn check(common: &Common, file: Option<&Path>) -> anyhow::Result<Exit> {
+/// `check`: judges the whole file for all three daemons, and what this one reads beside it.
+fn check<D: Daemon>(common: &Common, file: Option<&Path>) -> anyhow::Result<Exit> {
     let file = file.unwrap_or(&common.config);
     let report = conf::load(file);
     let unknown_node = common
         .node
         .as_deref()
         .and_then(|node| report.unknown_node(node));
-    let problems: Vec<_> = report.problems.iter().chain(&unknown_node).collect();
-    let failed = report.has_errors() || unknown_node.is_some();
+    let found: Vec<Problem> = D::inspect(&report.platform, &common.node_names())
+        .into_iter()
+        .map(|finding| report.problem_of(finding, D::TIER))
+        .collect();
+    let problems: Vec<_> = report
+        .problems
+        .iter()
+        .chain(&unknown_node)
+        .chain(&found)
+        .collect();
+    let failed = problems
+        .iter()
+        .any(|problem| problem.severity == Severity::Error);
     let judgement = render::judgement(&problems);
     if common.json {
         print_json(&json!({ "file": file, "problems": problems, "daemons": judgement }));

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use clap::{CommandFactory, FromArgMatches};
-use conf::{Platform, Tier};
+use conf::{Finding, Platform, Tier};
 
 use crate::cli::{Arguments, Command};
 use crate::client::ClientError;
@@ -181,6 +181,11 @@ pub trait Daemon: Sized + 'static {
 
     /// The `run` subcommand: works until told to stop.
     fn run(context: Context) -> anyhow::Result<()>;
+
+    /// What is wrong with the files that the platform names, for `check`. `nodes` is what this machine may be called.
+    fn inspect(_platform: &Platform, _nodes: &[String]) -> Vec<Finding> {
+        Vec::new()
+    }
 
     /// One of its own subcommands.
     fn command(common: &Common, command: Self::Command) -> anyhow::Result<Exit>;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::Place;
 use crate::unit::Interval;
 
 /// `[edge.tls]`.
@@ -70,6 +71,9 @@ pub struct SiteTls {
     pub key: String,
     /// Certificates of clients.
     pub client: Option<ClientCertificates>,
+    /// Where it is declared.
+    #[serde(skip)]
+    pub place: Place,
 }
 
 /// Whose certificates clients show.

@@ -42,6 +42,7 @@ impl Resolver<'_> {
                 ca: ca.value.clone(),
                 required: given(&raw.client_auth) != Some(raw::ClientAuth::Optional),
             }),
+            place: self.place(raw.span),
         })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Labels are bounded by the file (listener, route, upstream, server), never taken from requests.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -154,10 +155,13 @@ impl Live {
             floods,
         )?;
         let snapshot = self.0.shared.snapshot.load();
-        let ends = snapshot.certificates.identities.iter();
-        let ends = ends.map(|identity| {
-            let end = u64::try_from(identity.not_after).unwrap_or_default();
-            ([("file", identity.spec.cert.as_str())], end)
+        let clients = snapshot.certificates.identities.iter();
+        let clients = clients.map(|identity| (&*identity.spec.cert, identity.not_after));
+        // A file that both sides are shown, or several upstreams, is one series.
+        let ends: BTreeMap<&str, i64> = clients.chain(snapshot.shown_to_servers()).collect();
+        let ends = ends.into_iter().map(|(file, end)| {
+            let end = u64::try_from(end).unwrap_or_default();
+            ([("file", file)], end)
         });
         gauge(
             encoder,

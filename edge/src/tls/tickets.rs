@@ -49,7 +49,7 @@ pub(crate) enum KeysError {
 
 impl Keys {
     /// Those of the secret that the platform names; without one those of `previous`, so that a reload forgets no session; else new ones.
-    pub(super) fn of(platform: &Platform, previous: Option<&Keys>) -> Result<Keys, KeysError> {
+    pub(crate) fn of(platform: &Platform, previous: Option<&Keys>) -> Result<Keys, KeysError> {
         let name = platform.edge.tls.ticket_keys.as_ref();
         let secret = name.and_then(|name| platform.secrets.get(name));
         if let Some(secret) = secret {
