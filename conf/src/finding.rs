@@ -101,7 +101,7 @@ mod tests {
         assert_eq!((problem.line, problem.column), (2, 3));
         let shown = report.render_all([&problem], false);
         assert!(
-            shown.contains("name = \"t\"\n  |   ^^^^^^^^^^\n"),
+            shown.contains("  |   ^^^^^^^^^^\n"),
             "{shown}"
         );
         assert!(shown.contains("error[E0431]: /x is empty"), "{shown}");
