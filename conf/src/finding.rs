@@ -100,10 +100,7 @@ mod tests {
         let problem = report.problem_of(finding.clone(), Tier::Layer7);
         assert_eq!((problem.line, problem.column), (2, 3));
         let shown = report.render_all([&problem], false);
-        assert!(
-            shown.contains("  |   ^^^^^^^^^^\n"),
-            "{shown}"
-        );
+        assert!(shown.contains("  |   ^^^^^^^^^^\n"), "{shown}");
         assert!(shown.contains("error[E0431]: /x is empty"), "{shown}");
         // A place that is in no file is shown without an excerpt.
         let nowhere = Finding {

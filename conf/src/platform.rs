@@ -4,6 +4,7 @@
 //! the file's order in a Vec), so plans, logs and tests come out the same each time. The elements live in one module each.
 
 mod access_log;
+mod balance;
 mod check;
 mod compression;
 mod hash;
@@ -25,6 +26,7 @@ pub use access_log::{
     AccessLog, AccessLogFormat, LogEscape, LogFormat, LogPiece, LogTarget, LogVariable, Syslog,
     SyslogAddress,
 };
+pub use balance::{Balance, HashKey, Queue, SameSite, Sticky};
 pub use check::{Check, CheckBody, CheckKind, CheckTls, InitialState, StatusRange};
 pub use compression::{Coding, Compression};
 pub use layer4::{
@@ -32,7 +34,7 @@ pub use layer4::{
     Protocol, RealServer, Scheduler, Tunnel, TunnelChecksum, VirtualService,
 };
 pub use layer7::{
-    Balance, Bind, ClientIdentity, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route,
+    Bind, ClientIdentity, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route,
     RouteAction, Server, ServerAddress, Site, Timeouts, TlsUpstream, Upstream, UpstreamProtocol,
 };
 pub use moved::{AddressOptions, AddressScope, IpFamily, VipAddress};

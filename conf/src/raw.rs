@@ -2,6 +2,7 @@
 //!
 //! Nothing is resolved and no default is filled in: absent and present differ. `resolve` turns it into a `Platform`.
 
+pub(crate) mod balance;
 pub(crate) mod check;
 pub(crate) mod failover;
 pub(crate) mod layer4;

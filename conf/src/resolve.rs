@@ -5,6 +5,7 @@
 
 mod access;
 mod access_log;
+mod balance;
 mod check;
 mod compression;
 mod failover;

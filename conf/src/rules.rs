@@ -109,6 +109,9 @@ impl<'j, 'a> Judge<'j, 'a> {
         let tls = raw.edge.as_ref().and_then(|edge| edge.tls.as_ref());
         let tickets = tls.and_then(|tls| tls.ticket_keys.as_ref());
         used.extend(tickets.map(|name| name.as_str()));
+        let upstreams = raw.upstream.iter().flat_map(|all| all.0.values());
+        let sticky = upstreams.filter_map(|upstream| upstream.raw.sticky.as_ref());
+        used.extend(sticky.filter_map(|sticky| Some(sticky.secret.as_ref()?.as_str())));
         let declared = raw.secret.as_ref();
         if !used
             .iter()

@@ -28,6 +28,7 @@ use crate::readiness::{self, Inputs};
 use crate::shared::Shared;
 use crate::state::{Ingredients, Snapshot};
 use crate::tls::Certificates;
+use crate::upstream::material::Materials;
 use crate::upstream::{Resolved, health, names};
 use crate::{files, plan};
 
@@ -75,6 +76,7 @@ impl Engine {
             .await
             .unwrap_or_default();
         let certificates = Certificates::read(&loaded.platform, &loaded.node, None)?;
+        let materials = Materials::read(&loaded.platform)?;
         let from = Ingredients {
             platform: Arc::clone(&loaded.platform),
             node: &loaded.node,
@@ -82,6 +84,7 @@ impl Engine {
             resolved: &resolved,
             intents: &[],
             certificates: Arc::new(certificates),
+            materials: Arc::new(materials),
         };
         let snapshot = Snapshot::build(&from, None)?;
         health::watch(&prober, &snapshot.upstreams);
@@ -185,9 +188,10 @@ impl Engine {
         let before = Arc::clone(&self.shared.snapshot.load().certificates);
         let certificates = Certificates::read(&new.platform, &new.node, Some(&before))
             .map_err(|error| refused(&error))?;
+        let materials = Materials::read(&new.platform).map_err(|error| refused(&error))?;
         let intents = self.shared.snapshot.load().intents.clone();
         let snapshot = self
-            .build(new, &names, &intents, certificates)
+            .build(new, &names, &intents, certificates, materials)
             .map_err(|error| refused(&error))?;
         let prepared = workers.prepare(&wanted).map_err(|error| refused(&error))?;
         self.endpoint
@@ -371,6 +375,7 @@ impl Engine {
         resolved: &Resolved,
         intents: &[Intent],
         certificates: Certificates,
+        materials: Materials,
     ) -> Result<Snapshot, crate::state::BuildError> {
         let from = Ingredients {
             platform: Arc::clone(&loaded.platform),
@@ -379,6 +384,7 @@ impl Engine {
             resolved,
             intents,
             certificates: Arc::new(certificates),
+            materials: Arc::new(materials),
         };
         Snapshot::build(&from, Some(&self.shared.snapshot.load()))
     }
@@ -392,6 +398,7 @@ impl Engine {
             resolved,
             intents,
             certificates: Arc::clone(&now.certificates),
+            materials: Arc::clone(&now.materials),
         };
         match Snapshot::build(&from, Some(now)) {
             Ok(snapshot) => self.swap(snapshot),

@@ -11,6 +11,7 @@ use probe::EdgeState;
 use serde_json::{Value, json};
 
 use crate::apply::Engine;
+use crate::balance::Service;
 use crate::state::Snapshot;
 use crate::tls::expiry;
 use crate::upstream::{Upstream, names_member};
@@ -174,7 +175,8 @@ impl EdgeControl {
         let members = upstream.members.iter().zip(&views).map(|(member, view)| {
             let probed = member.probe.as_ref().and_then(|(key, _)| statuses.get(key));
             let state = match view {
-                view if view.drained => "drained",
+                view if view.service == Service::Drained => "drained",
+                view if view.service == Service::Disabled => "disabled",
                 view if !view.up => "down",
                 view if view.ejected_until.is_some() => "ejected",
                 _ => "up",
@@ -188,7 +190,10 @@ impl EdgeControl {
                 "since_ms": probed.map(|status| now.since(status.since).as_millis()),
                 "weight": member.weight,
                 "file_weight": member.file_weight,
-                "in_flight": stats.in_flight.load(Ordering::Relaxed),
+                "backup": member.backup,
+                "max_conns": member.max_conns,
+                "share_percent": view.ramp,
+                "in_flight": stats.in_flight.get(),
                 "requests": stats.requests.load(Ordering::Relaxed),
                 "connect_failed": stats.connect_failed.load(Ordering::Relaxed),
                 "broken": stats.broken.load(Ordering::Relaxed),
@@ -204,6 +209,10 @@ impl EdgeControl {
             "upstream": upstream.config.name,
             "checked": upstream.config.check.as_ref().map(|check| check.kind.word()),
             "protocol": upstream.config.protocol,
+            "balance": upstream.config.balance.word(),
+            "waiting": upstream.waiting.count(),
+            "queue_refused": upstream.waiting.refused.load(Ordering::Relaxed),
+            "queue_timeouts": upstream.waiting.timed_out.load(Ordering::Relaxed),
             "ports_exhausted": upstream.ports_exhausted.load(Ordering::Relaxed),
             "retries_refused": upstream.over_budget.load(Ordering::Relaxed),
             "servers": members.chain(unresolved).collect::<Vec<_>>(),

@@ -13,7 +13,9 @@ use daemon::secret::SecretError;
 
 use crate::tls::{self, KeysError, TlsError};
 use crate::trust::{self, TrustError};
+use crate::upstream::material;
 
+const TICKET_KEYS: &str = "edge.tls.ticket_keys";
 const RENEW: &str = "renew it, then `edge reload`";
 
 /// What is wrong with the files that `platform` names. `nodes` is what this machine may be called.
@@ -31,6 +33,7 @@ pub(crate) fn inspect(platform: &Platform, nodes: &[String]) -> Vec<Finding> {
     };
     inspector.sites(platform, listeners.as_ref().filter(|_| needed));
     inspector.upstreams(platform);
+    inspector.cookie_keys(platform);
     inspector.ticket_keys(platform);
     inspector.found
 }
@@ -83,17 +86,29 @@ impl Inspector {
         }
     }
 
+    fn cookie_keys(&mut self, platform: &Platform) {
+        for (name, upstream) in &platform.upstreams {
+            let sticky = upstream.sticky.as_ref();
+            let secret = sticky.and_then(|sticky| platform.secrets.get(&sticky.secret));
+            if let Some(secret) = secret
+                && let Err(error) = material::key(secret)
+            {
+                let key = format!("upstream.{name}.sticky.secret");
+                self.secret(&secret.place, &key, &error);
+            }
+        }
+    }
+
     fn ticket_keys(&mut self, platform: &Platform) {
         if let Err(KeysError::Secret(error)) = tls::Keys::of(platform, None) {
             let name = platform.edge.tls.ticket_keys.as_ref();
             let secret = name.and_then(|name| platform.secrets.get(name));
             let place = secret.map(|secret| secret.place.clone());
-            self.secret(&place.unwrap_or_default(), &error);
+            self.secret(&place.unwrap_or_default(), TICKET_KEYS, &error);
         }
     }
 
-    fn secret(&mut self, place: &Place, error: &SecretError) {
-        let key = "edge.tls.ticket_keys";
+    fn secret(&mut self, place: &Place, key: &str, error: &SecretError) {
         match error {
             SecretError::Read { file, cause, .. } => self.unread(place, key, file, cause),
             other => self.unusable(
@@ -113,7 +128,7 @@ impl Inspector {
                     "give the certificate with its chain, and the key that it was made for, as PEM";
                 self.unusable(place, key, format!("{file}: {what}"), help);
             }
-            TlsError::Tickets(KeysError::Secret(error)) => self.secret(place, error),
+            TlsError::Tickets(KeysError::Secret(error)) => self.secret(place, TICKET_KEYS, error),
             TlsError::Tickets(KeysError::Random) => {}
         }
     }

@@ -41,6 +41,7 @@ mod run;
 mod shared;
 pub mod sniff;
 mod state;
+pub mod sticky;
 mod tls;
 mod trust;
 mod upstream;

@@ -45,6 +45,11 @@ impl Passive {
         self.ejected_until.is_some_and(|until| now < until)
     }
 
+    /// When the last ejection ended, if there was one and it has.
+    pub fn last_ejection_ended(&self, now: Moment) -> Option<Moment> {
+        self.ejected_until.filter(|until| *until <= now)
+    }
+
     /// When the ejection ends, if it has not yet.
     pub fn ejected_until(&self, now: Moment) -> Option<Moment> {
         self.ejected_until.filter(|until| now < *until)

@@ -113,6 +113,26 @@ fn upstream_change(name: &str, old: &Upstream, new: &Upstream, plan: &mut Plan) 
             Some(was) => plan.value(&what, "weight", was, weight),
         }
     }
+    let options = |upstream: &Upstream| -> BTreeMap<String, (u32, bool)> {
+        let servers = upstream.servers.iter();
+        servers
+            .map(|server| {
+                (
+                    server.address.to_string(),
+                    (server.max_conns, server.backup),
+                )
+            })
+            .collect()
+    };
+    let was = options(old);
+    for (server, (max_conns, backup)) in options(new) {
+        let Some((limit, reserve)) = was.get(&server) else {
+            continue;
+        };
+        let what = format!("server {name}/{server}");
+        plan.value(&what, "max_conns", limit, &max_conns);
+        plan.value(&what, "backup", reserve, &backup);
+    }
     for server in before.keys().filter(|server| !after.contains_key(*server)) {
         plan.remove(
             format!("server {name}/{server}"),
@@ -121,6 +141,9 @@ fn upstream_change(name: &str, old: &Upstream, new: &Upstream, plan: &mut Plan) 
     }
     let settings = [
         ("balance", old.balance != new.balance),
+        ("slow_start", old.slow_start != new.slow_start),
+        ("queue", old.queue != new.queue),
+        ("sticky", old.sticky != new.sticky),
         ("check", old.check != new.check),
         ("passive", old.passive != new.passive),
         ("retry", old.retry != new.retry),

@@ -10,6 +10,7 @@
 //! | `fail_to_proxy` | `failure`: which status |
 
 mod answer;
+mod choose;
 mod compress;
 pub(crate) mod context;
 mod failure;
@@ -39,6 +40,7 @@ use crate::page;
 use crate::retry::{self, Decision, Failure};
 use crate::route::{normalise_host, normalise_path};
 use crate::shared::Shared;
+use choose::NoServer;
 use context::{Context, Current, Local};
 
 /// The hooks of one data thread.
@@ -147,7 +149,11 @@ impl ProxyHttp for EdgeProxy {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
         let now = clock::now();
         let snapshot = Arc::clone(&ctx.snapshot);
         let found = ctx
@@ -169,11 +175,16 @@ impl ProxyHttp for EdgeProxy {
                 .fetch_add(1, Ordering::Relaxed);
         }
         ctx.first.get_or_insert(now);
-        let Some(pick) = upstream.balancer.pick(&ctx.tried, now) else {
+        let pick = choose::server(session, ctx, upstream, now).await;
+        let pick = pick.map_err(|none| {
             let code = ctx.failed_with.unwrap_or(503);
-            return Err(status(code, "no server is available"));
-        };
-        let current = Current::new(Arc::clone(upstream), pick.index, now);
+            match none {
+                NoServer::Nobody => status(code, "no server is available"),
+                NoServer::Full(why) => status(code, why),
+            }
+        })?;
+        // Waiting for a place is no time of the server's.
+        let current = Current::new(Arc::clone(upstream), pick.index, clock::now());
         let Some(address) = current.member().map(|member| member.address) else {
             return Err(status(500, "no such server"));
         };
@@ -273,7 +284,7 @@ impl ProxyHttp for EdgeProxy {
                 stream.answered();
             }
         }
-        fields::to_client(response, ctx)?;
+        fields::to_client(session, response, ctx)?;
         compress::begin(session, response, ctx)
     }
 

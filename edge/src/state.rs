@@ -19,7 +19,7 @@ use crate::observe::stats::RouteStats;
 use crate::rewrite::{EditError, Edits};
 use crate::route::{Router, RouterError};
 use crate::tls::Certificates;
-use crate::trust::TrustError;
+use crate::upstream::material::Materials;
 use crate::upstream::{Resolved, Upstream};
 
 /// Snapshots that some request or the state still holds: old ones that never end would be a leak.
@@ -42,6 +42,8 @@ pub(crate) struct Snapshot {
     pub(crate) upstreams: BTreeMap<String, Arc<Upstream>>,
     /// What TLS clients are shown.
     pub(crate) certificates: Arc<Certificates>,
+    /// What the files of upstreams hold.
+    pub(crate) materials: Arc<Materials>,
     /// By site, then route; the indices of [`crate::route::Decision`].
     pub(crate) routes: Vec<Vec<RouteState>>,
     /// Listeners by the address that they bind.
@@ -73,17 +75,6 @@ pub(crate) enum BuildError {
     /// A regular expression.
     #[error(transparent)]
     Router(#[from] RouterError),
-    /// The certificates that an upstream trusts.
-    #[error("{place}: the `ca` of upstream `{upstream}`")]
-    Trust {
-        /// The upstream's name.
-        upstream: String,
-        /// Where it is declared.
-        place: conf::platform::Place,
-        /// Why.
-        #[source]
-        source: TrustError,
-    },
     /// A header field.
     #[error("{place}: a header field of this route is malformed")]
     Edit {
@@ -109,6 +100,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) intents: &'a [Intent],
     /// What TLS clients are shown: read when the platform is, and not at every change of names or intents.
     pub(crate) certificates: Arc<Certificates>,
+    /// What the files of upstreams hold: read when the platform is, too.
+    pub(crate) materials: Arc<Materials>,
 }
 
 impl Snapshot {
@@ -124,14 +117,8 @@ impl Snapshot {
             let before = previous
                 .and_then(|previous| previous.upstreams.get(name))
                 .map(Arc::as_ref);
-            let upstream =
-                Upstream::build(config, from.resolved, from.intents, before).map_err(|source| {
-                    BuildError::Trust {
-                        upstream: name.clone(),
-                        place: config.place.clone(),
-                        source,
-                    }
-                })?;
+            let material = from.materials.of(name);
+            let upstream = Upstream::build(config, material, from.resolved, from.intents, before);
             upstreams.insert(name.clone(), Arc::new(upstream));
         }
         let counted: BTreeMap<&str, &Arc<RouteStats>> = previous
@@ -157,6 +144,7 @@ impl Snapshot {
             router,
             upstreams,
             certificates: Arc::clone(&from.certificates),
+            materials: Arc::clone(&from.materials),
             routes,
             listeners: listen::wanted(platform, from.node),
             trusted,
@@ -182,7 +170,7 @@ impl Snapshot {
     pub(crate) fn shown_to_servers(&self) -> impl Iterator<Item = (&str, i64)> {
         self.upstreams.values().filter_map(|upstream| {
             let files = upstream.config.tls.as_ref()?.client.as_ref()?;
-            Some((&*files.cert, upstream.shown.as_ref()?.not_after))
+            Some((&*files.cert, upstream.material.shown.as_ref()?.not_after))
         })
     }
 
@@ -293,6 +281,7 @@ respond = {{ status = 200, body = "x" }}
             resolved: &Resolved::new(),
             intents: &[],
             certificates: Arc::new(certificates),
+            materials: Arc::default(),
         };
         Snapshot::build(&from, None).unwrap()
     }

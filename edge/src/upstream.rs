@@ -4,7 +4,9 @@
 //! next; `upstream/health.rs` and `upstream/names.rs` feed it. Members are carried over from snapshot to snapshot by identity.
 
 pub(crate) mod health;
+pub(crate) mod material;
 pub(crate) mod names;
+pub(crate) mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,18 +15,20 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use conf::Moment;
-use conf::platform::{self, InitialState, ServerAddress, UpstreamProtocol};
+use conf::platform::{self, Balance, InitialState, ServerAddress, UpstreamProtocol};
+use daemon::clock;
 use daemon::intent::{Intent, Want};
 use pingora_core::connectors::l4::BindTo;
 use pingora_core::protocols::ALPN;
-use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::utils::tls::CertKey;
 use probe::{Target, TargetKey};
 
-use crate::balance::{Balancer, Peer};
+use crate::balance::{Balancer, Load, Method, Peer, Policy, Service};
 use crate::retry::budget::Budget;
-use crate::trust::{self, Shown, TrustError};
+use material::Material;
+use queue::Waiting;
+
+use crate::sticky::Binder;
 
 /// What names resolve to: `host:port` to addresses. A name without entry has not resolved yet.
 pub(crate) type Resolved = BTreeMap<String, Vec<SocketAddr>>;
@@ -33,7 +37,7 @@ pub(crate) type Resolved = BTreeMap<String, Vec<SocketAddr>>;
 #[derive(Debug, Default)]
 pub(crate) struct MemberStats {
     /// Requests under way.
-    pub(crate) in_flight: AtomicU64,
+    pub(crate) in_flight: Arc<Load>,
     /// Attempts made.
     pub(crate) requests: AtomicU64,
     /// Attempts that ended well, or by the client's doing.
@@ -61,8 +65,12 @@ pub(crate) struct Member {
     pub(crate) file_weight: u16,
     /// Its weight after intents.
     pub(crate) weight: u16,
+    /// Requests that it has under way at most; 0: any number.
+    pub(crate) max_conns: u32,
+    /// It serves while no other may.
+    pub(crate) backup: bool,
     /// An operator's drain or disable.
-    pub(crate) drained: bool,
+    pub(crate) service: Service,
     /// How it is probed, and under which key its verdict comes.
     pub(crate) probe: Option<(TargetKey, Target)>,
     /// Counts, carried over.
@@ -80,6 +88,10 @@ pub(crate) struct Upstream {
     pub(crate) members: Vec<Member>,
     /// Servers whose name has not resolved.
     pub(crate) unresolved: Vec<String>,
+    /// How the balancer chooses.
+    pub(crate) policy: Policy,
+    /// Requests that wait for a place.
+    pub(crate) waiting: Arc<Waiting>,
     /// Retries lately, of all data threads.
     budget: Arc<Mutex<Budget>>,
     /// Requests whose retry the budget refused.
@@ -90,57 +102,63 @@ pub(crate) struct Upstream {
     turn: AtomicUsize,
     /// Idle connections made under other settings are not used.
     group_key: u64,
-    /// Whom TLS trusts, if not the system's certificates.
-    ca: Option<Arc<CaType>>,
-    /// What its servers are shown.
-    pub(crate) shown: Option<Shown>,
+    /// What its files hold.
+    pub(crate) material: Arc<Material>,
+    /// Cookies that bind clients to members.
+    pub(crate) binder: Option<Binder>,
 }
 
 impl Upstream {
     /// The upstream of `config`, with what is known from `previous`.
     pub(crate) fn build(
         config: &platform::Upstream,
+        material: Arc<Material>,
         resolved: &Resolved,
         intents: &[Intent],
         previous: Option<&Upstream>,
-    ) -> Result<Upstream, TrustError> {
-        let file = config.tls.as_ref().and_then(|tls| tls.ca.as_deref());
-        let ca = file.map(trust::read).transpose()?;
-        let files = config.tls.as_ref().and_then(|tls| tls.client.as_ref());
-        let shown = files
-            .map(|files| trust::identity(files, &config.place))
-            .transpose()?;
+    ) -> Upstream {
         let (members, unresolved) = members(config, resolved, intents, previous);
         let peers: Vec<Peer> = members
             .iter()
             .map(|member| Peer {
                 id: member.id.clone(),
                 weight: member.weight,
+                backup: member.backup,
+                max_conns: member.max_conns,
+                load: Arc::clone(&member.stats.in_flight),
             })
             .collect();
+        let policy = policy(config);
         let balancer = match previous {
-            Some(previous) => previous.balancer.renewed(peers, config.passive),
-            None => Balancer::new(peers, config.passive),
+            Some(previous) => previous.balancer.renewed(peers, policy),
+            None => Balancer::new(peers, policy),
         };
+        let now = clock::now();
         let known: BTreeSet<&str> = previous
             .iter()
             .flat_map(|previous| &previous.members)
             .map(|member| member.id.as_str())
             .collect();
         for (index, member) in members.iter().enumerate() {
-            balancer.set_drained(index, member.drained);
+            balancer.set_service(index, member.service);
             let known = known.contains(member.id.as_str());
             let starts_down = config
                 .check
                 .as_ref()
                 .is_some_and(|check| check.initial == InitialState::Down);
             if config.check.is_none() {
-                balancer.set_up(index, true);
+                balancer.set_up(index, true, now);
             } else if !known {
-                balancer.set_up(index, !starts_down);
+                balancer.set_up(index, !starts_down, now);
             }
         }
-        Ok(Upstream {
+        let ids = members.iter().map(|member| &*member.id);
+        let binder = config
+            .sticky
+            .as_ref()
+            .zip(material.sticky.as_ref())
+            .map(|(sticky, key)| Binder::new(sticky, key, &config.name, ids));
+        Upstream {
             budget: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.budget)),
             ports_exhausted: previous.map_or_else(Arc::default, |previous| {
                 Arc::clone(&previous.ports_exhausted)
@@ -149,23 +167,29 @@ impl Upstream {
             over_budget: previous
                 .map_or_else(Arc::default, |previous| Arc::clone(&previous.over_budget)),
             balancer,
+            policy,
+            waiting: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.waiting)),
             members,
             unresolved,
-            group_key: group_key(
-                config,
-                ca.as_deref(),
-                shown.as_ref().map(|shown| &*shown.pair),
-            ),
-            ca,
-            shown,
+            group_key: group_key(config, &material),
+            binder,
+            material,
             config: config.clone(),
-        })
+        }
     }
 
     /// The next of the source addresses for a connection to `server`.
     fn source(&self, server: SocketAddr) -> Option<IpAddr> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         next_source(&self.config.source, server, turn)
+    }
+
+    /// Gives a place back, to who waits for one.
+    pub(crate) fn release(&self, index: usize) {
+        if let Some(member) = self.members.get(index) {
+            member.stats.in_flight.give();
+            self.waiting.wake_one();
+        }
     }
 
     /// A request comes.
@@ -191,7 +215,8 @@ impl Upstream {
         let sni = self.config.tls.as_ref().map(|tls| tls.server_name.clone());
         let mut peer = HttpPeer::new(address, sni.is_some(), sni.unwrap_or_default());
         peer.group_key = self.group_key;
-        peer.client_cert_key = self.shown.as_ref().map(|shown| Arc::clone(&shown.pair));
+        let shown = self.material.shown.as_ref();
+        peer.client_cert_key = shown.map(|shown| Arc::clone(&shown.pair));
         let options = &mut peer.options;
         options.connection_timeout = Some(timeouts.connect.as_duration());
         options.total_connection_timeout = Some(timeouts.connect.as_duration());
@@ -204,7 +229,7 @@ impl Upstream {
             UpstreamProtocol::Http2 => ALPN::H2,
         };
         options.max_h2_streams = usize::try_from(self.config.max_streams).unwrap_or(usize::MAX);
-        options.ca.clone_from(&self.ca);
+        options.ca.clone_from(&self.material.ca);
         // Pingora binds with IP_BIND_ADDRESS_NO_PORT, so that the port is chosen per server at connect.
         options.bind_to = self.source(address).map(|source| {
             let mut bind_to = BindTo::default();
@@ -212,6 +237,22 @@ impl Upstream {
             bind_to
         });
         peer
+    }
+}
+
+fn policy(config: &platform::Upstream) -> Policy {
+    Policy {
+        method: match &config.balance {
+            Balance::RoundRobin => Method::RoundRobin,
+            Balance::LeastConn => Method::LeastConn,
+            Balance::IpHash => Method::IpHash,
+            Balance::RandomTwo => Method::RandomTwo,
+            Balance::Hash(key) => Method::Hash {
+                bound: key.load_factor,
+            },
+        },
+        passive: config.passive,
+        slow_start: config.slow_start.as_duration(),
     }
 }
 
@@ -224,7 +265,7 @@ fn next_source(sources: &[IpAddr], server: SocketAddr, turn: usize) -> Option<Ip
 }
 
 /// Connections may be shared between requests only while this is the same.
-fn group_key(config: &platform::Upstream, ca: Option<&CaType>, identity: Option<&CertKey>) -> u64 {
+fn group_key(config: &platform::Upstream, material: &Material) -> u64 {
     let mut hasher = DefaultHasher::new();
     config.name.hash(&mut hasher);
     config.protocol.hash(&mut hasher);
@@ -235,14 +276,14 @@ fn group_key(config: &platform::Upstream, ca: Option<&CaType>, identity: Option<
         .as_ref()
         .map(|tls| (&tls.server_name, &tls.ca))
         .hash(&mut hasher);
-    if let Some(identity) = identity {
+    if let Some(identity) = material.shown.as_ref().map(|shown| &shown.pair) {
         identity.key().hash(&mut hasher);
         identity.leaf().borrow_raw_cert().hash(&mut hasher);
         for certificate in identity.intermediates() {
             certificate.borrow_raw_cert().hash(&mut hasher);
         }
     }
-    for certificate in ca.into_iter().flatten() {
+    for certificate in material.ca.iter().flat_map(|ca| ca.iter()) {
         certificate.borrow_raw_cert().hash(&mut hasher);
     }
     hasher.finish()
@@ -287,7 +328,9 @@ fn members(
                 address,
                 file_weight: server.weight.get(),
                 weight: wanted.weight.unwrap_or(server.weight.get()),
-                drained: wanted.drained,
+                max_conns: server.max_conns,
+                backup: server.backup,
+                service: wanted.service,
                 probe: check.as_ref().map(|check| health::target(address, check)),
                 stats,
             });
@@ -299,7 +342,7 @@ fn members(
 #[derive(Default)]
 struct Wanted {
     weight: Option<u16>,
-    drained: bool,
+    service: Service,
 }
 
 /// What operators want of a member: intents on `app/10.0.0.1:8080`, `10.0.0.1:8080`, `10.0.0.1`; the last one wins.
@@ -315,7 +358,8 @@ fn wanted(
         .filter(|intent| names_member(&intent.target.0, &config.name, written, address))
     {
         match intent.want {
-            Want::Drain | Want::Disable => wanted.drained = true,
+            Want::Drain => wanted.service = Service::Drained,
+            Want::Disable => wanted.service = Service::Disabled,
             Want::Weight { weight } => wanted.weight = Some(weight),
             Want::Hold | Want::Failover => {}
         }

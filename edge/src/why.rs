@@ -5,6 +5,7 @@
 use conf::Moment;
 use conf::platform::{PathMatch, RouteAction};
 
+use crate::balance::Service;
 use crate::route::{Decision, normalise_host, normalise_path};
 use crate::state::Snapshot;
 
@@ -90,8 +91,9 @@ fn describe(
             };
             lines.push(format!("  upstream {name} ({})", upstream.config.place));
             for (member, view) in upstream.members.iter().zip(upstream.balancer.view(now)) {
-                let state = match (view.drained, view.up, view.ejected_until) {
-                    (true, ..) => "drained",
+                let state = match (view.service, view.up, view.ejected_until) {
+                    (Service::Drained, ..) => "drained",
+                    (Service::Disabled, ..) => "disabled",
                     (_, false, _) => "down",
                     (_, _, Some(_)) => "ejected for a while",
                     _ => "up",

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Check, Compression, Place, SiteTls};
+use super::{Balance, Check, Compression, Place, Queue, SiteTls, Sticky};
 use crate::unit::{Bytes, Interval, Percent, Weight};
 
 /// Addresses that edge binds on every node of a group.
@@ -58,6 +58,12 @@ pub struct Upstream {
     pub name: String,
     /// How a server is chosen.
     pub balance: Balance,
+    /// A server that comes back reaches its whole share after this time. Default 0 s: at once.
+    pub slow_start: Interval,
+    /// Requests that wait while all servers have `max_conns`; `None`: they get 503.
+    pub queue: Option<Queue>,
+    /// The cookie that binds clients to servers.
+    pub sticky: Option<Sticky>,
     /// The servers in the file's order: the order matters to smooth weighted round robin.
     pub servers: Vec<Server>,
     /// Active health check.
@@ -95,14 +101,6 @@ pub enum UpstreamProtocol {
     Http2,
 }
 
-/// How an upstream's server is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// Smooth weighted round robin, nginx's sequence.
-    RoundRobin,
-}
-
 /// TLS towards an upstream. A server name is required: without one the peer would not be verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TlsUpstream {
@@ -130,6 +128,10 @@ pub struct Server {
     pub address: ServerAddress,
     /// Its share; 0 takes no requests.
     pub weight: Weight,
+    /// Requests that it has under way at most, from this edge; 0: any number.
+    pub max_conns: u32,
+    /// It serves while no other server may.
+    pub backup: bool,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,

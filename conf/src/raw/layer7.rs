@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::decode::{At, Cidr, Items, WholeNumber, short_or_table, table, words};
+use crate::raw::balance::{Balance, Queue, Sticky};
 use crate::raw::check::CheckRef;
 use crate::raw::tls::SiteTls;
 use crate::unit::{Bytes, Interval, Percent, Weight};
@@ -31,14 +32,6 @@ table! {
 }
 
 words! {
-    /// How a server is chosen.
-    Balance {
-        /// Smooth weighted round robin.
-        RoundRobin = "round_robin",
-    }
-}
-
-words! {
     /// What servers speak.
     UpstreamProtocol {
         /// HTTP/1.1.
@@ -56,8 +49,14 @@ table! {
             servers: Vec<At<Server>>,
         }
         optional {
-            /// How a server is chosen. Default round_robin.
+            /// How a server is chosen: round_robin, least_conn, ip_hash, random_two, or a table with a key. Default round_robin.
             balance: Balance,
+            /// A server that comes back reaches its whole share after this time. Default 0s: at once.
+            slow_start: Interval,
+            /// Requests that wait while all servers have `max_conns`. Default: none waits, they get 503.
+            queue: Queue,
+            /// A cookie that binds clients to their servers.
+            sticky: Sticky,
             /// Active health check.
             check: CheckRef,
             /// Ejection by what real requests show.
@@ -92,6 +91,10 @@ table! {
         optional {
             /// Its share; 0 takes no requests. Default 1.
             weight: Weight,
+            /// Requests that it has under way at most, from each edge; 0: any number. Default 0.
+            max_conns: WholeNumber<0, 1_000_000>,
+            /// Whether it serves only while no other server may. Default false.
+            backup: bool,
         }
     }
 }

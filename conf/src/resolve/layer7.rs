@@ -8,8 +8,8 @@ use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    Balance, Bind, ClientIdentity, Listener, PassiveHealth, Retry, Server, ServerAddress,
-    TlsUpstream, Upstream, UpstreamProtocol,
+    Bind, ClientIdentity, Listener, PassiveHealth, Retry, Server, ServerAddress, TlsUpstream,
+    Upstream, UpstreamProtocol,
 };
 use crate::problems::Tiers;
 use crate::raw::layer7 as raw;
@@ -25,6 +25,7 @@ const DEFAULT_MAX_EJECTED: u64 = 50;
 const DEFAULT_BUDGET: u64 = 20;
 const DEFAULT_BUDGET_FLOOR: u32 = 10;
 const DEFAULT_MAX_STREAMS: u32 = 100;
+const AT_ONCE: Interval = Interval::from_secs(0);
 const DEFAULT_ATTEMPTS: u32 = 2;
 const DEFAULT_WITHIN: Interval = Interval::from_secs(10);
 
@@ -79,6 +80,11 @@ impl<'a> Resolver<'a> {
         let raw = &element.raw;
         let key = format!("upstream.{name}");
         let servers = self.servers(raw, &format!("{key}.servers"));
+        let balance = self.balance(raw, &key);
+        if let Some(balance) = &balance {
+            self.check_balance(raw, balance, &servers, &key);
+        }
+        let sticky = self.sticky(raw, &key);
         let tls = raw.tls.as_ref().map(|tls| self.upstream_tls(tls, &key));
         let check = raw
             .check
@@ -113,9 +119,10 @@ impl<'a> Resolver<'a> {
         let retry = raw.retry.as_deref();
         Some(Upstream {
             name: name.to_owned(),
-            balance: match given(&raw.balance) {
-                Some(raw::Balance::RoundRobin) | None => Balance::RoundRobin,
-            },
+            balance: balance?,
+            slow_start: given(&raw.slow_start).unwrap_or(AT_ONCE),
+            queue: self.queue(raw),
+            sticky,
             servers,
             check: match check {
                 None => None,
@@ -188,10 +195,10 @@ impl<'a> Resolver<'a> {
             );
         }
         for (index, server) in written.value.iter().enumerate() {
-            let (address, span, weight) = match &server.value {
+            let (address, span, options) = match &server.value {
                 raw::Server::Address(address) => (address, server.span, None),
                 raw::Server::Table(table) => match &table.address {
-                    Some(address) => (&address.value, address.span, given(&table.weight)),
+                    Some(address) => (&address.value, address.span, Some(&**table)),
                     None => continue,
                 },
             };
@@ -224,7 +231,15 @@ impl<'a> Resolver<'a> {
             seen.insert(parsed.clone(), span);
             servers.push(Server {
                 address: parsed,
-                weight: weight.unwrap_or(Weight::ONE),
+                weight: options
+                    .and_then(|options| given(&options.weight))
+                    .unwrap_or(Weight::ONE),
+                max_conns: options
+                    .and_then(|options| given(&options.max_conns))
+                    .map_or(0, |limit| limit.narrow()),
+                backup: options
+                    .and_then(|options| given(&options.backup))
+                    .unwrap_or(false),
                 place: self.place(server.span),
             });
         }

@@ -300,10 +300,32 @@ impl Live {
             "Connections for which no local address and port was left",
             pools(|upstream| &upstream.ports_exhausted),
         )?;
+        counter(
+            encoder,
+            "edge_upstream_queue_refused",
+            "Requests that found all servers at max_conns and the queue full",
+            pools(|upstream| &upstream.waiting.refused),
+        )?;
+        counter(
+            encoder,
+            "edge_upstream_queue_timeouts",
+            "Requests that waited for a server with a free place in vain",
+            pools(|upstream| &upstream.waiting.timed_out),
+        )?;
+        let waiting = snapshot.upstreams.iter().map(|(name, upstream)| {
+            let count = u64::try_from(upstream.waiting.count()).unwrap_or(u64::MAX);
+            ([("pool", name.as_str())], count)
+        });
+        gauge(
+            encoder,
+            "edge_upstream_waiting",
+            "Requests that wait for a server with a free place",
+            waiting,
+        )?;
         let in_flight = members().map(|(upstream, member)| {
             (
                 labels(&upstream.config.name, member),
-                member.stats.in_flight.load(Ordering::Relaxed),
+                member.stats.in_flight.get(),
             )
         });
         gauge(

@@ -42,7 +42,7 @@ pub(crate) struct Current {
 }
 
 impl Current {
-    /// Takes a place.
+    /// The place at the server was taken by who chose it.
     pub(crate) fn new(upstream: Arc<Upstream>, index: usize, now: Moment) -> Current {
         let current = Current {
             upstream,
@@ -51,7 +51,6 @@ impl Current {
             failed: false,
         };
         if let Some(member) = current.member() {
-            member.stats.in_flight.fetch_add(1, Ordering::Relaxed);
             member.stats.requests.fetch_add(1, Ordering::Relaxed);
         }
         current
@@ -70,12 +69,10 @@ impl Current {
 
 impl Drop for Current {
     fn drop(&mut self) {
-        if let Some(member) = self.member() {
-            member.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
-            if !self.failed {
-                member.stats.ok.fetch_add(1, Ordering::Relaxed);
-            }
+        if let Some(member) = self.member().filter(|_| !self.failed) {
+            member.stats.ok.fetch_add(1, Ordering::Relaxed);
         }
+        self.upstream.release(self.index);
     }
 }
 

@@ -108,14 +108,39 @@ fn origin_form(session: &Session, request: &mut RequestHeader) -> Result<()> {
 }
 
 /// The response's fields as the client gets them.
-pub(super) fn to_client(response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+pub(super) fn to_client(
+    session: &Session,
+    response: &mut ResponseHeader,
+    ctx: &Context,
+) -> Result<()> {
     let upgraded = response.status == http::StatusCode::SWITCHING_PROTOCOLS;
     rewrite::response(&mut Response(response), upgraded);
+    if upgraded || !response.status.is_informational() {
+        bind(session, response, ctx)?;
+    }
     if !response.status.is_informational() {
         response.insert_header(header::SERVER, SERVER)?;
     }
     if let Some((_, state)) = ctx.route() {
         state.response_edits.apply(&mut Response(response));
+    }
+    Ok(())
+}
+
+/// Binds the client to the server that answered, unless it is already.
+fn bind(session: &Session, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    let Some(current) = &ctx.current else {
+        return Ok(());
+    };
+    let Some(binder) = &current.upstream().binder else {
+        return Ok(());
+    };
+    if binder.bound(&session.req_header().headers) == Some(current.index) {
+        return Ok(());
+    }
+    let secure = ctx.conn.as_ref().is_some_and(|conn| conn.tls.is_some());
+    if let Some(cookie) = binder.set_cookie(current.index, secure) {
+        response.append_header(header::SET_COOKIE, cookie)?;
     }
     Ok(())
 }

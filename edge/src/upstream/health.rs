@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use conf::platform::Check;
+use daemon::clock;
 use probe::{Health, Prober, Status, Target, TargetKey};
 
 use super::Upstream;
@@ -36,6 +37,7 @@ pub(crate) fn apply(
     statuses: &BTreeMap<TargetKey, Status>,
     upstreams: &BTreeMap<String, Arc<Upstream>>,
 ) {
+    let now = clock::now();
     for (name, upstream) in upstreams {
         for (index, member) in upstream.members.iter().enumerate() {
             let Some((key, _)) = &member.probe else {
@@ -51,7 +53,7 @@ pub(crate) fn apply(
                 // elsewhere, must not take it out until the first answer.
                 Health::Checking => continue,
             };
-            if upstream.balancer.set_up(index, up) {
+            if upstream.balancer.set_up(index, up, now) {
                 let reason = &*status.reason;
                 if up {
                     tracing::info!(

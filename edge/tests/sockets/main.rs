@@ -11,6 +11,7 @@
 
 mod abuse;
 mod access_log;
+mod balance;
 mod certificates;
 mod client;
 mod compression;

@@ -61,6 +61,11 @@ impl Origin {
         self.shared.address
     }
 
+    /// What it answers with.
+    pub(crate) fn name(&self) -> &str {
+        &self.shared.name
+    }
+
     /// Requests it has read, without those to `/healthz`.
     pub(crate) fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
