@@ -259,12 +259,21 @@ impl Net {
     }
 
     /// Gives an address that is there the options of `new`. IPv6 addresses are changed in place. The kernel does not change an IPv4 address and
-    /// takes no second one, so that is taken away and added again, and routes that name it as their source are gone.
+    /// takes no second one, so that is taken away and added again, and routes that name it as their source are gone. If the kernel does not add it
+    /// in two attempts it is gone too: [`Error::NotPutBack`].
     pub async fn change_address(&self, new: &NewAddress) -> Result<(), Error> {
         if new.address.is_ipv4() {
             self.remove_address(new.link, new.address, new.prefix_len)
                 .await?;
-            return self.add_address(new).await.map(drop);
+            // Once more, since the address is gone otherwise: the routing lock may be free again.
+            let added = match self.add_address(new).await {
+                Err(_) => self.add_address(new).await,
+                added => added,
+            };
+            return added.map(drop).map_err(|source| Error::NotPutBack {
+                object: new.object(),
+                source: Box::new(source),
+            });
         }
         let mut request = self
             .handle()

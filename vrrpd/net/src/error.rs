@@ -111,6 +111,15 @@ pub enum Error {
         /// What was wrong.
         reason: String,
     },
+    /// The kernel does not change it in place, and what was taken away for that could not be added again: it is gone.
+    #[error("{object} was taken away to be changed, and cannot be put back")]
+    NotPutBack {
+        /// What.
+        object: Object,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
     /// There is a link of that name, but it is not what it should be.
     #[error("interface {0} exists already and is something else")]
     Foreign(String),
@@ -156,6 +165,7 @@ impl Error {
             | Error::NoLink(_)
             | Error::Foreign(_)
             | Error::NotANumber { .. } => false,
+            Error::NotPutBack { source, .. } => source.is_denied(),
         }
     }
 
@@ -173,6 +183,7 @@ impl Error {
             | Error::NoLink(_)
             | Error::Foreign(_)
             | Error::NotANumber { .. } => None,
+            Error::NotPutBack { source, .. } => source.raw_os_error(),
         }
     }
 

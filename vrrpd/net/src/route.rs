@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
     RouteProtocol, RouteScope, RouteType,
 };
 use serde::Serialize;
@@ -164,13 +164,46 @@ impl Route {
 
     fn from_message(message: &RouteMessage) -> Option<Route> {
         let kind = RouteKind::from_number(message.header.kind)?;
+        Some(Route {
+            kind,
+            ..Route::of_any_kind(message)?
+        })
+    }
+
+    /// The same for each next hop: what several programs have appended to one IPv6 route is told as one, with the protocol of the first.
+    fn hops(message: &RouteMessage) -> Vec<Route> {
+        let Some(route) = Route::from_message(message) else {
+            return Vec::new();
+        };
+        let hops = message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                RouteAttribute::MultiPath(hops) => Some(hops),
+                _ => None,
+            });
+        let Some(hops) = hops else {
+            return vec![route];
+        };
+        let of_hop = |hop: &RouteNextHop| Route {
+            link: Some(hop.interface_index),
+            gateway: hop.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Gateway(address) => ip(address),
+                _ => None,
+            }),
+            ..route.clone()
+        };
+        hops.iter().map(of_hop).collect()
+    }
+
+    /// The route as if packets were sent on: where its place is all that counts.
+    fn of_any_kind(message: &RouteMessage) -> Option<Route> {
         let unspecified = match message.header.address_family {
             AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             _ => return None,
         };
         let mut route = Route::to(unspecified, message.header.destination_prefix_length);
-        route.kind = kind;
         route.table = u32::from(message.header.table);
         route.protocol = u8::from(message.header.protocol);
         for attribute in &message.attributes {
@@ -212,13 +245,9 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 impl Net {
     /// All unicast routes of both families, in order.
     pub async fn routes(&self) -> Result<Vec<Route>, Error> {
-        let object = Object::All("routes");
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut message = RouteMessage::default();
-            message.header.address_family = family;
-            let stream = self.handle().route().get(message).execute();
-            let messages = self.dump(&object, stream).await?;
+            let messages = self.list_routes(family, |_| {}).await?;
             let found = messages.iter().filter_map(Route::from_message);
             routes.extend(found.filter(|route| route.kind == RouteKind::Unicast));
         }
@@ -226,24 +255,65 @@ impl Net {
         Ok(routes)
     }
 
-    /// All routes of both families and all kinds with this protocol, in order. On a strict connection the kernel sends no others.
+    /// All routes of both families and all kinds with this protocol, in order, one for each next hop. On a strict connection the kernel sends no
+    /// others.
     pub async fn routes_of(&self, protocol: u8) -> Result<Vec<Route>, Error> {
-        let object = Object::All("routes");
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut message = RouteMessage::default();
-            message.header.address_family = family;
-            message.header.protocol = RouteProtocol::from(protocol);
-            let stream = self.handle().route().get(message).execute();
-            let messages = self.dump(&object, stream).await?;
-            let found = messages.iter().filter_map(Route::from_message);
+            let of_protocol = |message: &mut RouteMessage| {
+                message.header.protocol = RouteProtocol::from(protocol);
+            };
+            let messages = self.list_routes(family, of_protocol).await?;
+            let found = messages.iter().flat_map(Route::hops);
             routes.extend(found.filter(|route| route.protocol == protocol));
         }
         routes.sort();
         Ok(routes)
     }
 
-    /// Puts a route in the place of the one that [`Route::is_same`].
+    /// Whether a route of another protocol, whatever its kind, has the place of this one ([`Route::is_same`]). The kernel allows it where routes
+    /// are appended, and a replacement takes the first of them, whoever's it is. On a strict connection the kernel sends this table alone.
+    pub async fn is_shared(&self, route: &Route) -> Result<bool, Error> {
+        let of_table = |message: &mut RouteMessage| {
+            message.header.table = u8::try_from(route.table).unwrap_or_default();
+            message.attributes.push(RouteAttribute::Table(route.table));
+        };
+        let listed = self.list_routes(family(route.destination), of_table).await;
+        let messages = match listed {
+            // There is no such table.
+            Err(error) if error.is_missing() => return Ok(false),
+            listed => listed?,
+        };
+        let is_foreign = |message: &RouteMessage| {
+            // Ours never have several next hops: some are another one's.
+            let joined = |attribute: &_| matches!(attribute, RouteAttribute::MultiPath(_));
+            u8::from(message.header.protocol) != route.protocol
+                || message.attributes.iter().any(joined)
+        };
+        // Another type of service is another place.
+        let mut others = messages
+            .iter()
+            .filter(|message| message.header.tos == 0 && is_foreign(message));
+        Ok(others.any(|message| {
+            let other = Route::of_any_kind(message);
+            other.is_some_and(|other| other.is_same(route))
+        }))
+    }
+
+    /// Routes of one family; `only` sets what a strict connection shall leave others out by.
+    async fn list_routes(
+        &self,
+        family: AddressFamily,
+        only: impl FnOnce(&mut RouteMessage),
+    ) -> Result<Vec<RouteMessage>, Error> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        only(&mut message);
+        let stream = self.handle().route().get(message).execute();
+        self.dump(&Object::All("routes"), stream).await
+    }
+
+    /// Puts a route in the place of the one that [`Route::is_same`]; of several ([`Net::is_shared`]) of the first.
     pub async fn replace_route(&self, route: &Route) -> Result<(), Error> {
         let request = self.handle().route().add(route.message()).replace();
         self.change("replace", route.object(), &[], request.execute())

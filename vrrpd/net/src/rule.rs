@@ -38,6 +38,23 @@ impl Rule {
         self.protocol == OWN_PROTOCOL
     }
 
+    /// Whether the kernel may delete `other` when it is asked to delete this one: it takes the first rule of the priority that has all that is
+    /// named, and what is not named may be anything (fib_nl_delrule, net/core/fib_rules.c).
+    pub fn may_take(&self, other: &Rule) -> bool {
+        fn any<T: PartialEq>(named: Option<T>, there: Option<T>) -> bool {
+            named.is_none() || named == there
+        }
+        let marks = |rule: &Rule| rule.mark.unwrap_or_default();
+        let ((mark, mask), (other_mark, other_mask)) = (marks(self), marks(other));
+        let place = |rule: &Rule| (rule.ipv4, rule.priority, rule.table, rule.protocol);
+        place(self) == place(other)
+            && any(self.from, other.from)
+            && any(self.to, other.to)
+            && any(self.input.as_ref(), other.input.as_ref())
+            && (mark == 0 || mark == other_mark)
+            && (mask == 0 || mask == other_mask)
+    }
+
     fn object(&self) -> Object {
         Object::Rule {
             priority: self.priority,
@@ -128,15 +145,23 @@ impl Net {
         Ok(rules)
     }
 
-    /// Adds a rule. False: an equal one was there, whoever added it.
+    /// Adds a rule. False: it was there. One of another protocol that says the same is another rule, and stands beside it.
     pub async fn add_rule(&self, rule: &Rule) -> Result<bool, Error> {
         let mut request = self.handle().rule().add();
         *request.message_mut() = rule.message();
-        self.change("add", rule.object(), &[libc::EEXIST], request.execute())
+        let again = request.clone().replace();
+        let added = self
+            .change("add", rule.object(), &[libc::EEXIST], request.execute())
+            .await?;
+        if added || self.rules().await?.contains(rule) {
+            return Ok(added);
+        }
+        // The kernel takes a narrower one for the same (rule_exists, net/core/fib_rules.c). Unless it shall look for one it just adds.
+        self.change("add", rule.object(), &[], again.execute())
             .await
     }
 
-    /// Deletes a rule of this protocol. False: it was not there.
+    /// Deletes a rule of this protocol. False: it was not there. Where others are that it [may take](Rule::may_take), one of them may be gone.
     pub async fn remove_rule(&self, rule: &Rule) -> Result<bool, Error> {
         let request = self.handle().rule().del(rule.message());
         let absorbed = [libc::ENOENT, libc::ESRCH];

@@ -13,11 +13,17 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use net::{
-    Added, Event, Net, NewAddress, OWN_PROTOCOL, Removed, Route, RouteKind, RoutingWatch, Rule,
-    Scope, Watch, sysctl,
+    Added, Error, Event, Net, NewAddress, OWN_PROTOCOL, Removed, Route, RouteKind, RoutingWatch,
+    Rule, Scope, Watch, sysctl,
 };
-use rtnetlink::{LinkUnspec, LinkVeth};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::{RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 const INSIDE: &str = "WEIR_NET_TEST_INSIDE";
 
@@ -142,6 +148,14 @@ fn options_of_addresses_are_there_and_can_change() {
         let (there, others) = listed(four.address).await;
         assert!(plain.fits(&there) && others == 0, "{there:?}");
         assert_eq!(there.label.as_deref(), Some("va.100"));
+        // The kernel refuses the label, and the address is gone for it.
+        let mut wrong = plain.clone();
+        wrong.label = Some("va.100:much-too-long".to_owned());
+        let error = net.change_address(&wrong).await.unwrap_err();
+        assert!(matches!(error, Error::NotPutBack { .. }), "{error:?}");
+        assert_eq!(error.raw_os_error(), Some(libc::ERANGE));
+        let there = net.addresses().await.unwrap();
+        assert!(there.iter().all(|there| there.address != four.address));
 
         let mut six = NewAddress::new(a.index, ip("2001:db8::100"), 128);
         six.deprecated = true;
@@ -411,5 +425,138 @@ fn routes_and_rules_of_ours_are_told_from_others() {
         assert!(listed.contains(&foreign), "{listed:?}");
         let told = tokio::time::timeout(Duration::from_secs(5), watch.gone()).await;
         told.unwrap().unwrap();
+    });
+}
+
+/// As `ip route append` does it: behind what is there.
+async fn append(net: &Net, message: RouteMessage) {
+    let mut message = NetlinkMessage::from(RouteNetlinkMessage::NewRoute(message));
+    message.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND;
+    let mut answers = net.handle().clone().request(message).unwrap();
+    while let Some(answer) = answers.next().await {
+        if let NetlinkPayload::Error(error) = answer.payload {
+            assert_eq!(error.code, None, "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_place_that_another_program_shares_is_told() {
+    in_namespace("a_place_that_another_program_shares_is_told", || async {
+        let net = Net::connect_strict().unwrap();
+        let (a, _) = veth(&net).await;
+        for own in [("192.0.2.1", 24), ("2001:db8::1", 64)] {
+            let own = NewAddress::new(a.index, ip(own.0), own.1);
+            net.add_address(&own).await.unwrap();
+        }
+        let of = |to: &str, prefix_len, via: &str| {
+            let mut route = Route::to(ip(to), prefix_len);
+            route.gateway = Some(ip(via));
+            (route.link, route.table) = (Some(a.index), 1000);
+            route.protocol = OWN_PROTOCOL;
+            route
+        };
+        let four = of("198.51.100.0", 24, "192.0.2.3");
+        let six = of("2001:db8:1::", 48, "2001:db8::3");
+        for route in [&four, &six] {
+            let shared = net.is_shared(route).await;
+            assert!(!shared.unwrap(), "there is no such table");
+            net.add_route(route).await.unwrap();
+            assert!(!net.is_shared(route).await.unwrap(), "it is alone");
+        }
+        let other = RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+            .destination_prefix("198.51.100.0".parse().unwrap(), 24)
+            .protocol(RouteProtocol::Static)
+            .table_id(1000);
+        // Another type of service, another metric, another table: other places.
+        let beside = [
+            other.clone().tos(0x10).output_interface(a.index).build(),
+            other.clone().priority(9).output_interface(a.index).build(),
+            other
+                .clone()
+                .table_id(1001)
+                .output_interface(a.index)
+                .build(),
+        ];
+        for beside in beside {
+            append(&net, beside).await;
+            assert!(!net.is_shared(&four).await.unwrap());
+        }
+        // Of a kind that nobody here makes.
+        append(&net, other.kind(RouteType::Throw).build()).await;
+        assert!(net.is_shared(&four).await.unwrap());
+        // The kernel makes one route of two next hops.
+        let other = RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+            .destination_prefix("2001:db8:1::".parse().unwrap(), 48)
+            .gateway("2001:db8::4".parse().unwrap())
+            .output_interface(a.index)
+            .protocol(RouteProtocol::Static)
+            .priority(1024)
+            .table_id(1000);
+        append(&net, other.build()).await;
+        assert!(net.is_shared(&six).await.unwrap());
+        // Ours alone can be taken away.
+        let ours = net.routes_of(OWN_PROTOCOL).await.unwrap();
+        let hops: Vec<&Route> = ours.iter().filter(|there| there.is_same(&six)).collect();
+        assert!(hops.len() == 2 && hops.iter().any(|there| six.fits(there)));
+        let mut removed = 0;
+        for hop in hops {
+            removed += usize::from(net.remove_route(hop).await.unwrap());
+        }
+        assert_eq!(removed, 1, "the other one has another protocol");
+        let left = net.routes().await.unwrap().into_iter();
+        let left: Vec<Route> = left.filter(|there| there.is_same(&six)).collect();
+        assert!(left.len() == 1 && left[0].gateway == Some(ip("2001:db8::4")));
+    });
+}
+
+#[test]
+fn a_wider_rule_stands_beside_a_narrower_one() {
+    in_namespace("a_wider_rule_stands_beside_a_narrower_one", || async {
+        let net = Net::connect_strict().unwrap();
+        for ipv4 in [true, false] {
+            let prefix = if ipv4 {
+                "192.0.2.100/32"
+            } else {
+                "2001:db8::/64"
+            };
+            let narrow = Rule {
+                ipv4,
+                priority: 1000,
+                table: 1000,
+                from: Some(prefix.parse().unwrap()),
+                to: None,
+                mark: None,
+                input: None,
+                protocol: OWN_PROTOCOL,
+            };
+            let wide = Rule {
+                from: None,
+                ..narrow.clone()
+            };
+            let foreign = Rule {
+                protocol: 4,
+                ..narrow.clone()
+            };
+            assert!(net.add_rule(&foreign).await.unwrap());
+            assert!(net.add_rule(&narrow).await.unwrap(), "beside its twin");
+            assert!(net.add_rule(&wide).await.unwrap(), "beside a narrower one");
+            for rule in [&foreign, &narrow, &wide] {
+                assert!(!net.add_rule(rule).await.unwrap(), "{rule:?}");
+                let listed = net.rules().await.unwrap().into_iter();
+                assert_eq!(listed.filter(|there| there == rule).count(), 1);
+            }
+            // Of ours the first one goes that has what is named.
+            assert!(!wide.may_take(&foreign));
+            assert!(wide.may_take(&narrow) && !narrow.may_take(&wide));
+            assert!(net.remove_rule(&wide).await.unwrap());
+            let listed = net.rules().await.unwrap();
+            assert!(!listed.contains(&narrow) && listed.contains(&wide));
+            assert!(net.add_rule(&narrow).await.unwrap(), "it had been taken");
+            assert!(net.remove_rule(&wide).await.unwrap());
+            let listed = net.rules().await.unwrap();
+            assert!(listed.contains(&narrow) && !listed.contains(&wide));
+            assert!(listed.contains(&foreign));
+        }
     });
 }
