@@ -197,6 +197,62 @@ fn a_refused_route_is_told_and_the_vip_stays() {
     pair.await_holders(&["lb1"]);
 }
 
+/// The kernel replaces the first route of a place and deletes the first rule that has what is named: whoever's, and whatever it has beside.
+#[test]
+fn a_change_hits_nothing_beside_what_it_is_for() {
+    let mut pair = Pair::start(&["10.0.0.100/32"], VRRP, None);
+    pair.await_holders(&["lb1"]);
+    let text = |gateway: &str, wide: bool| {
+        let wide = if wide {
+            "{ priority = 1000, table = 100, from = \"0.0.0.0/0\" },"
+        } else {
+            ""
+        };
+        format!(
+            "routes = [{{ to = \"10.8.0.0/16\", via = \"{gateway}\" }}]
+rules = [{{ priority = 1000, table = 100, from = \"10.0.0.100/32\" }}, {wide}]
+"
+        )
+    };
+    let ours = |pair: &Pair| routing(pair, "lb1", true);
+    let route = |gateway: &str| format!("10.8.0.0/16 via {gateway} dev eth0");
+    let narrow = "1000: from 10.0.0.100 lookup 100";
+    let wide = "1000: from all lookup 100";
+    write(&pair, "lb1", &text("10.0.0.1", true));
+    reload(&pair, 0);
+    wait::until("the wider rule beside the other", PATIENCE, || {
+        ours(&pair) == [&route("10.0.0.1"), narrow, wide]
+    });
+
+    // Another gateway, where another program has appended its own.
+    let lb1 = pair.lab.node("lb1").clone();
+    lb1.ip("route append 10.8.0.0/16 via 10.0.0.2\n");
+    let foreign = || routing(&pair, "lb1", false).contains(&route("10.0.0.2"));
+    write(&pair, "lb1", &text("10.0.0.3", false));
+    reload(&pair, 0);
+    wait::until("it is refused, and the rule is gone", PATIENCE, || {
+        let refused = pair.daemons[0].metric("vrrp_routing", "state=\"refused\"");
+        refused == 1.0 && ours(&pair) == [&route("10.0.0.1"), narrow]
+    });
+    assert!(foreign(), "it is another one's");
+    lb1.ip("route del 10.8.0.0/16 via 10.0.0.2\n");
+    wait::until("it is changed", PATIENCE, || {
+        ours(&pair) == [&route("10.0.0.3"), narrow]
+    });
+    assert_eq!(
+        pair.daemons[0].metric("vrrp_routing_restored_total", ""),
+        0.0
+    );
+
+    // What a killed one leaves goes as a whole.
+    write(&pair, "lb1", &text("10.0.0.3", true));
+    reload(&pair, 0);
+    wait::until("the wider rule again", PATIENCE, || ours(&pair).len() == 3);
+    pair.daemons[0].kill();
+    pair.daemons[0].command(&["cleanup"]);
+    assert_eq!(ours(&pair), Vec::<String>::new());
+}
+
 #[test]
 fn an_address_that_the_file_has_no_more_goes_with_the_next_start() {
     let mut pair = Pair::start(&["10.0.0.100/32", "10.0.0.101/32"], VRRP, None);

@@ -29,12 +29,31 @@ const ICMPV6: u8 = 58;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 
-/// The addresses that take no packets here. An owner (priority 255) takes them whatever the file says.
+/// The addresses that take no packets here.
 pub(crate) fn closed(routers: &BTreeMap<Key, Wanted>) -> BTreeSet<IpAddr> {
     routers
         .values()
-        .filter(|wanted| !wanted.accept && wanted.priority != OWNER)
+        .filter(|wanted| is_closed(wanted))
         .flat_map(|wanted| wanted.held.iter().map(|held| held.address))
+        .collect()
+}
+
+/// Whether the addresses of a virtual router take no packets here. An owner (priority 255) takes them whatever the file says.
+fn is_closed(wanted: &Wanted) -> bool {
+    !wanted.accept && wanted.priority != OWNER
+}
+
+/// Of virtual routers whose addresses are about to be put on, those that wait for the table; the others need not wait with them.
+pub(crate) fn waiting(
+    routers: &BTreeMap<Key, Wanted>,
+    about: impl IntoIterator<Item = Key>,
+) -> BTreeMap<Key, Wanted> {
+    about
+        .into_iter()
+        .filter_map(|key| {
+            let wanted = routers.get(&key).filter(|wanted| is_closed(wanted))?;
+            Some((key, wanted.clone()))
+        })
         .collect()
 }
 
@@ -120,6 +139,33 @@ addresses = ["10.0.0.102/32"]
 directors = ["lb1", "lb2"]
 vrrp = { id = 53, accept = false, priorities = [255, 100] }
 "#;
+
+    #[test]
+    fn only_who_is_closed_and_comes_up_waits_for_the_table() {
+        let report = conf::load_with(Path::new("p.toml"), &|_| Ok(PLATFORM.to_owned()));
+        let routers = crate::plan::share(&report.platform, "lb1", &BTreeMap::new()).routers;
+        let about = |vips: &[&str]| {
+            let keys = routers.keys().filter(|key| vips.contains(&&*key.vip));
+            let waiting = waiting(&routers, keys.cloned());
+            waiting.into_keys().map(|key| key.to_string()).collect()
+        };
+        let rows: [(&[&str], &[&str]); 4] = [
+            (&[], &[]),
+            (&["open", "owned"], &[]),
+            (&["gateway"], &["gateway", "gateway/ipv6"]),
+            (&["gateway", "open", "owned"], &["gateway", "gateway/ipv6"]),
+        ];
+        for (vips, expected) in rows {
+            let waiting: Vec<String> = about(vips);
+            assert_eq!(waiting, expected, "{vips:?}");
+        }
+        // Who left the file meanwhile.
+        let gone = Key {
+            vip: "gone".to_owned(),
+            family: crate::plan::Family::Ipv4,
+        };
+        assert!(waiting(&routers, [gone]).is_empty());
+    }
 
     fn closed_on(node: &str) -> Vec<String> {
         let report = conf::load_with(Path::new("p.toml"), &|_| Ok(PLATFORM.to_owned()));

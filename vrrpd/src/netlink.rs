@@ -23,7 +23,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::accept::keeper::{Guard, Kept};
-use crate::mailbox::{Desired, Mailbox};
+use crate::accept::waiting;
+use crate::mailbox::{Acknowledgement, Desired, Mailbox};
 use crate::plan::{Key, Wanted};
 use damper::{Damper, Delays};
 pub(crate) use device::{OWN, PARENT};
@@ -39,6 +40,9 @@ pub(crate) use view::View;
 const COMPARE: Duration = Duration::from_secs(10);
 /// How soon a failed change is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long addresses that are to go wait for routes and rules, which go first. Twice as long is less than the end of the process waits.
+const ROUTING: Duration = Duration::from_secs(1);
 
 /// What the netlink task tells the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,6 +97,7 @@ async fn converge(
     let mut deletions = Deletions::default();
     let mut compared = clock::now();
     let mut looked = Instant::now();
+    let mut last = false;
     loop {
         let settled = keeper.is_settled() && routing.is_settled();
         // Measured from the last one: events may come faster than it.
@@ -103,7 +108,12 @@ async fn converge(
             // Wishes first: they are what clients wait for.
             biased;
             changed = wires.desired.changed() => if changed.is_err() {
-                return Ok(());
+                // The end. What could not be taken away is tried once more.
+                if settled || last {
+                    return Ok(());
+                }
+                last = true;
+                routing.look_again();
             },
             changed = wires.routers.changed() => {
                 if changed.is_err() {
@@ -151,12 +161,16 @@ async fn converge(
             tell(&wires, &view, &routers, &mut prepared, &mut damper);
         }
         let desired = wires.desired.borrow_and_update().clone();
-        guard.ready(&routers).await;
-        let answers = keeper.hold_wished(&desired, &view).await;
-        if !answers.is_empty() {
-            wires
-                .mailbox
-                .post(|inbox| inbox.acknowledgements.extend(answers));
+        // Once for each wish, and nobody who need not wait does.
+        let late = waiting(&routers, keeper.unanswered(&desired));
+        keeper.begin();
+        let is_late = |key: &Key| late.contains_key(key);
+        let answers = keeper.hold_wished(&desired, &view, |key| !is_late(key));
+        answer(&wires.mailbox, answers.await);
+        if !late.is_empty() {
+            guard.ready(&late).await;
+            let answers = keeper.hold_wished(&desired, &view, is_late);
+            answer(&wires.mailbox, answers.await);
         }
         if view.is_complete() {
             if found.is_none() {
@@ -170,7 +184,10 @@ async fn converge(
             }
             let before = routing.report().0.clone();
             let index_of = |name: &str| view.index_of(name);
-            routing.converge(wishes, index_of, clock::now()).await;
+            let work = routing.converge(wishes, index_of, clock::now());
+            if tokio::time::timeout(ROUTING, work).await.is_err() {
+                routing.handle_timeout();
+            }
             tell_routing(&wires.events, &before, routing.report().0);
         }
         keeper.release_others(&desired, &view).await;
@@ -187,6 +204,12 @@ async fn converge(
             kernel.accept = guard.kept();
             *kernel != before
         });
+    }
+}
+
+fn answer(mailbox: &Mailbox, answers: BTreeMap<Key, Acknowledgement>) {
+    if !answers.is_empty() {
+        mailbox.post(|inbox| inbox.acknowledgements.extend(answers));
     }
 }
 

@@ -79,15 +79,31 @@ impl Keeper {
             .retain(|_, wish| !wish.hold || link.up || stands(wish));
     }
 
-    /// Puts the addresses there that are wished for; the answers go to the protocol thread.
+    /// Begins a look at all wishes.
+    pub(crate) fn begin(&mut self) {
+        self.trouble = None;
+    }
+
+    /// The virtual routers whose addresses are wished for, and that have no answer yet.
+    pub(crate) fn unanswered(&self, desired: &Desired) -> Vec<Key> {
+        let answered = |key: &Key, wish: &Wish| {
+            let answer = self.answered.get(key);
+            answer.is_some_and(|(generation, _)| *generation == wish.generation)
+        };
+        let wished = desired.iter().filter(|(_, wish)| wish.hold);
+        let unanswered = wished.filter(|(key, wish)| !answered(key, wish));
+        unanswered.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Puts the addresses there that virtual routers of which `now` is true wish for; the answers go to the protocol thread.
     pub(crate) async fn hold_wished(
         &mut self,
         desired: &Desired,
         view: &View,
+        now: impl Fn(&Key) -> bool,
     ) -> BTreeMap<Key, Acknowledgement> {
         let mut answers = BTreeMap::new();
-        self.trouble = None;
-        for (key, wish) in desired.iter().filter(|(_, wish)| wish.hold) {
+        for (key, wish) in desired.iter().filter(|(key, wish)| wish.hold && now(key)) {
             if self.done.get(key) == Some(wish) {
                 continue;
             }
@@ -332,4 +348,37 @@ fn kept(desired: &Desired) -> BTreeSet<(&str, IpAddr, u8)> {
         .flat_map(|wish| &wish.held)
         .map(Held::identity)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Family;
+
+    #[tokio::test]
+    async fn each_wish_is_unanswered_once() {
+        let mut keeper = Keeper::new(Net::connect().unwrap());
+        let key = |vip: &str| Key {
+            vip: vip.to_owned(),
+            family: Family::Ipv4,
+        };
+        let wish = |hold, generation| Wish {
+            hold,
+            generation,
+            held: Vec::new(),
+            device: None,
+            owner: false,
+        };
+        let desired = Desired::from([(key("a"), wish(true, 1)), (key("b"), wish(false, 1))]);
+        let view = View::default();
+        assert_eq!(keeper.unanswered(&desired), [key("a")]);
+        let answers = keeper.hold_wished(&desired, &view, |key| key.vip != "a");
+        assert!(answers.await.is_empty(), "it is not its turn");
+        assert_eq!(keeper.unanswered(&desired), [key("a")]);
+        let answers = keeper.hold_wished(&desired, &view, |_| true).await;
+        assert_eq!(answers.len(), 1);
+        assert_eq!(keeper.unanswered(&desired), []);
+        let desired = Desired::from([(key("a"), wish(true, 2)), (key("b"), wish(true, 1))]);
+        assert_eq!(keeper.unanswered(&desired), [key("a"), key("b")]);
+    }
 }

@@ -41,11 +41,11 @@ pub(crate) type States = BTreeMap<Key, BTreeMap<Routing, State>>;
 pub(super) trait Table {
     /// Those with our protocol number.
     async fn own(&mut self) -> Result<Vec<Entry>, Failure>;
-    /// Adds one; false: one that the kernel takes for the same is there, and it is none of ours.
+    /// Adds one; false: one that the kernel takes for the same is there. A route may be another program's, a rule is ours.
     async fn add(&mut self, entry: &Entry) -> Result<bool, Failure>;
-    /// Puts one in the place of ours that the kernel takes for the same.
-    async fn replace(&mut self, entry: &Entry) -> Result<(), Failure>;
-    /// Takes one of ours away.
+    /// Puts one in the place of ours that the kernel takes for the same; false: another program's has the same place, and nothing was done.
+    async fn replace(&mut self, entry: &Entry) -> Result<bool, Failure>;
+    /// Takes one of ours away, or one that it may take ([`Entry::may_take`]).
     async fn remove(&mut self, entry: &Entry) -> Result<(), Failure>;
 }
 
@@ -149,20 +149,21 @@ impl<T: Table> Keeper<T> {
             self.stale = false;
             return;
         }
+        // Until the end is reached: whoever waits may give up at any time.
+        self.stale = true;
+        self.clean = false;
         self.trouble = None;
         let there = match self.table.own().await {
             Ok(there) => there,
             Err(Failure::Silence(reason) | Failure::Refusal(reason)) => {
                 self.trouble = Some(reason);
-                self.stale = true;
                 return;
             }
         };
-        self.stale = false;
-        let before = std::mem::take(&mut self.states);
+        let mut states = States::new();
         let mut kept: Vec<Entry> = Vec::new();
         for (key, one) in self.wishes.wanted.clone() {
-            let was = before.get(&key).and_then(|before| before.get(&one));
+            let was = self.states.get(&key).and_then(|before| before.get(&one));
             let state = match entry(&one, &index_of) {
                 Ok(entry) => {
                     kept.push(entry.clone());
@@ -176,24 +177,23 @@ impl<T: Table> Keeper<T> {
                 Err(Failure::Refusal(reason)) => State::Refused(reason),
                 // Something holds the kernel's routing lock. Each question would take seconds, and addresses wait behind them: later.
                 Err(Failure::Silence(reason)) => {
-                    self.states = before;
-                    self.clean = false;
                     self.trouble = Some(reason);
-                    self.stale = true;
                     return;
                 }
             };
-            self.states.entry(key).or_default().insert(one, state);
+            states.entry(key).or_default().insert(one, state);
         }
+        self.states = states;
         let spared = self.wishes.spared.iter();
         kept.extend(spared.filter_map(|one| entry(one, &index_of).ok()));
         let gone = there
             .iter()
             .filter(|there| !kept.iter().any(|kept| kept.is_same(there)));
-        // In reverse, so that no rule leads to a table that is half empty.
+        // In reverse, so that no rule leads to a table that is half empty, and none is taken for a wider one that goes as well.
         let gone: Vec<Entry> = gone.rev().cloned().collect();
+        kept.retain(|kept| there.contains(kept));
         for entry in gone {
-            match self.table.remove(&entry).await {
+            match self.take_away(&entry, &kept).await {
                 Ok(()) => {}
                 Err(Failure::Refusal(reason)) => self.trouble = Some(reason),
                 Err(Failure::Silence(reason)) => {
@@ -202,7 +202,15 @@ impl<T: Table> Keeper<T> {
                 }
             }
         }
+        self.stale = false;
         self.clean = self.wishes.is_empty() && self.trouble.is_none();
+    }
+
+    /// [`Keeper::converge`] was given up, since the kernel did not answer in time: what was known is, and all is looked at again.
+    pub(super) fn handle_timeout(&mut self) {
+        self.trouble =
+            Some("the kernel did not say in time which routes and rules are there".to_owned());
+        self.stale = true;
     }
 
     /// Makes sure that one is there.
@@ -214,8 +222,7 @@ impl<T: Table> Keeper<T> {
         was_up: bool,
         now: Moment,
     ) -> Result<(), Failure> {
-        let same = there.iter().find(|there| entry.is_same(there));
-        if same.is_some_and(|same| entry.fits(same)) {
+        if there.iter().any(|there| entry.fits(there)) {
             return Ok(());
         }
         let again = "another program deletes it again and again, so it is left alone for a minute";
@@ -228,25 +235,45 @@ impl<T: Table> Keeper<T> {
             self.left_alone.insert(one.clone(), now + PEACE);
             return Err(Failure::Refusal(again.to_owned()));
         }
-        if same.is_some() {
-            self.table.replace(entry).await?;
-        } else if !self.table.add(entry).await? {
-            let reason = match one {
-                Routing::Route(_) => {
-                    "another program's route to the same destination with the same metric is there"
-                        .to_owned()
-                }
-                Routing::Rule(_) => "another program's rule that says the same is there".to_owned(),
-            };
-            return Err(Failure::Refusal(reason));
+        let done = if there.iter().any(|there| entry.is_same(there)) {
+            self.table.replace(entry).await?
+        } else {
+            self.table.add(entry).await?
+        };
+        // A rule that is there is ours.
+        if !done && matches!(one, Routing::Route(_)) {
+            return Err(Failure::Refusal(
+                "another program's route to the same destination with the same metric is there"
+                    .to_owned(),
+            ));
         }
         if was_up {
+            self.restores.entry(one.clone()).or_default().push_back(now);
             self.restored += 1;
             tracing::warn!(%one, "it was deleted or changed by another program and put back");
         }
         Ok(())
     }
 
+    /// Takes one away. Where the kernel takes one of `kept` instead, that is put back, behind the one that should have gone, which is then asked
+    /// for again.
+    async fn take_away(&mut self, gone: &Entry, kept: &[Entry]) -> Result<(), Failure> {
+        let at_risk = || kept.iter().filter(|kept| gone.may_take(kept));
+        // Each time another one stands before it, at worst.
+        for _ in 0..=at_risk().count() {
+            self.table.remove(gone).await?;
+            let mut taken = false;
+            for kept in at_risk() {
+                taken |= self.table.add(kept).await?;
+            }
+            if !taken {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it may be put back once more; what was put back is noted in `restores`.
     fn may_restore(&mut self, one: &Routing, now: Moment) -> bool {
         let times = self.restores.entry(one.clone()).or_default();
         times.retain(|time| now.since(*time) < WINDOW);
@@ -254,7 +281,6 @@ impl<T: Table> Keeper<T> {
             times.clear();
             return false;
         }
-        times.push_back(now);
         true
     }
 }

@@ -30,13 +30,16 @@ impl Table for KernelTable {
         added.map_err(failure)
     }
 
-    async fn replace(&mut self, entry: &Entry) -> Result<(), Failure> {
-        let replaced = match entry {
-            Entry::Route(route) => self.0.replace_route(route).await,
-            // Of two rules that are the same nothing differs.
-            Entry::Rule(_) => Ok(()),
+    async fn replace(&mut self, entry: &Entry) -> Result<bool, Failure> {
+        // Of two rules that are the same nothing differs.
+        let Entry::Route(route) = entry else {
+            return Ok(true);
         };
-        replaced.map_err(failure)
+        if self.0.is_shared(route).await.map_err(failure)? {
+            return Ok(false);
+        }
+        self.0.replace_route(route).await.map_err(failure)?;
+        Ok(true)
     }
 
     async fn remove(&mut self, entry: &Entry) -> Result<(), Failure> {
@@ -81,7 +84,9 @@ impl Deletions {
 pub(crate) async fn remove_all() -> Result<Vec<String>, net::Error> {
     let net = Net::connect_strict()?;
     let mut removed = Vec::new();
-    for rule in net.rules().await?.iter().filter(|rule| rule.is_own()) {
+    let rules = net.rules().await?;
+    // In reverse: a wider rule comes before the narrower ones that the kernel may take in its place.
+    for rule in rules.iter().rev().filter(|rule| rule.is_own()) {
         net.remove_rule(rule).await?;
         removed.push(format!(
             "rule of priority {} to table {}",

@@ -22,6 +22,14 @@ impl Entry {
         }
     }
 
+    /// Whether the kernel may take `other` away in its place.
+    pub(crate) fn may_take(&self, other: &Entry) -> bool {
+        match (self, other) {
+            (Entry::Rule(one), Entry::Rule(other)) => one.may_take(other),
+            (Entry::Route(_), _) | (Entry::Rule(_), Entry::Route(_)) => false,
+        }
+    }
+
     /// Whether one that is there does what this one should.
     pub(crate) fn fits(&self, there: &Entry) -> bool {
         match (self, there) {

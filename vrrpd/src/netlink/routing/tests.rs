@@ -13,7 +13,9 @@ struct Memory {
     dead: Option<u32>,
     /// Answers nothing that would change it.
     silent: bool,
-    /// Routes and rules of others with the same place.
+    /// Takes for ever to answer what would change it.
+    stuck: bool,
+    /// Routes of others with the same place.
     foreign: Vec<Entry>,
     log: Vec<String>,
 }
@@ -21,14 +23,18 @@ struct Memory {
 impl Table for Memory {
     async fn own(&mut self) -> Result<Vec<Entry>, Failure> {
         self.log.push("list".to_owned());
-        self.there.sort();
-        Ok(self.there.clone())
+        let mut sorted = self.there.clone();
+        sorted.sort();
+        Ok(sorted)
     }
 
     async fn add(&mut self, entry: &Entry) -> Result<bool, Failure> {
         self.log.push(format!("add {}", name(entry)));
         if matches!(entry, Entry::Route(route) if route.link.is_some() && route.link == self.dead) {
             return Err(Failure::Refusal("network is down".to_owned()));
+        }
+        if self.stuck {
+            return std::future::pending().await;
         }
         if self.silent {
             return Err(Failure::Silence("no answer".to_owned()));
@@ -41,16 +47,26 @@ impl Table for Memory {
         Ok(true)
     }
 
-    async fn replace(&mut self, entry: &Entry) -> Result<(), Failure> {
+    async fn replace(&mut self, entry: &Entry) -> Result<bool, Failure> {
         self.log.push(format!("replace {}", name(entry)));
+        if self.foreign.iter().any(|there| entry.is_same(there)) {
+            return Ok(false);
+        }
         self.there.retain(|there| !entry.is_same(there));
         self.there.push(entry.clone());
-        Ok(())
+        Ok(true)
     }
 
+    /// As the kernel does it, of rules the first that has what this one names.
     async fn remove(&mut self, entry: &Entry) -> Result<(), Failure> {
         self.log.push(format!("remove {}", name(entry)));
-        self.there.retain(|there| there != entry);
+        if self.stuck {
+            return std::future::pending().await;
+        }
+        let taken = |there: &Entry| there == entry || entry.may_take(there);
+        if let Some(at) = self.there.iter().position(taken) {
+            self.there.remove(at);
+        }
         Ok(())
     }
 }
@@ -133,6 +149,20 @@ impl Bench {
         let work = self.keeper.converge(wishes.clone(), index_of, self.now);
         self.runtime.block_on(work);
         self.keeper.table.log.clone()
+    }
+
+    /// Begins to converge, and gives up where the kernel does not answer.
+    fn give_up(&mut self, wishes: &Wishes) {
+        let work = self.keeper.converge(wishes.clone(), index_of, self.now);
+        self.runtime.block_on(async {
+            let mut work = std::pin::pin!(work);
+            let answered = std::future::poll_fn(|context| {
+                let polled = std::future::Future::poll(work.as_mut(), context);
+                std::task::Poll::Ready(polled.is_ready())
+            });
+            assert!(!answered.await);
+        });
+        self.keeper.handle_timeout();
     }
 
     fn state(&self, one: &Routing) -> Option<State> {
@@ -232,6 +262,7 @@ fn a_refused_route_is_told_and_tried_again() {
     assert!(bench.keeper.is_settled() && bench.keeper.restored == 0);
 
     // No such interface, and somebody else's in its place.
+    let taken = route("10.7.0.0/16", "10.0.0.1");
     let nowhere = Routing::Route(Route {
         interface: Some("eth9".to_owned()),
         ..match route("10.8.0.0/16", "10.0.0.1") {
@@ -239,15 +270,15 @@ fn a_refused_route_is_told_and_tried_again() {
             Routing::Rule(_) => unreachable!(),
         }
     });
-    let foreign = entry(&rule(2000), index_of).unwrap();
+    let foreign = entry(&taken, index_of).unwrap();
     bench.keeper.table.foreign.push(foreign);
-    bench.converge(&wanted(&[nowhere.clone(), rule(2000)]));
+    bench.converge(&wanted(&[nowhere.clone(), taken.clone()]));
     let reason = |one: &Routing| match bench.state(one) {
         Some(State::Refused(reason)) => reason,
         state => panic!("{state:?}"),
     };
     assert_eq!(reason(&nowhere), "there is no interface eth9");
-    assert!(reason(&rule(2000)).starts_with("another program's rule"));
+    assert!(reason(&taken).starts_with("another program's route"));
 }
 
 #[test]
@@ -270,6 +301,99 @@ fn a_kernel_that_does_not_answer_is_asked_once_and_again_later() {
     bench.keeper.table.silent = false;
     let log = bench.converge(&wanted(&all));
     assert_eq!(log, ["list", "add 10.5.0.0/16", "add 10.6.0.0/16"]);
+    assert!(bench.keeper.is_settled());
+}
+
+#[test]
+fn a_place_that_another_program_shares_is_left_as_it_is() {
+    let (one, moved) = (
+        route("10.5.0.0/16", "10.0.0.1"),
+        route("10.5.0.0/16", "10.0.0.2"),
+    );
+    let mut bench = Bench::new(&[]);
+    bench.converge(&wanted(std::slice::from_ref(&one)));
+    let foreign = entry(&route("10.5.0.0/16", "10.0.0.3"), index_of).unwrap();
+    bench.keeper.table.foreign.push(foreign);
+    let wishes = wanted(std::slice::from_ref(&moved));
+    bench.converge(&wishes);
+    let there = vec![entry(&one, index_of).unwrap()];
+    assert_eq!(bench.keeper.table.there, there, "nothing is touched");
+    let reason = "another program's route to the same destination with the same metric is there";
+    let refused = State::Refused(reason.to_owned());
+    assert_eq!(bench.state(&moved), Some(refused));
+    bench.keeper.table.foreign.clear();
+    bench.keeper.look_again();
+    assert_eq!(bench.converge(&wishes), ["list", "replace 10.5.0.0/16"]);
+    assert_eq!(bench.state(&moved), Some(State::Up));
+    assert_eq!(bench.keeper.restored, 0);
+}
+
+#[test]
+fn a_wider_rule_goes_and_the_narrower_ones_stay() {
+    let of = |from: Option<&str>, mark| match rule(1000) {
+        Routing::Rule(rule) => Routing::Rule(Rule {
+            from: from.map(|from| from.parse().unwrap()),
+            mark,
+            ..rule
+        }),
+        Routing::Route(_) => unreachable!(),
+    };
+    let narrow = [
+        of(Some("10.0.0.100/32"), None),
+        of(None, Some((7, 15))),
+        of(Some("10.0.0.101/32"), Some((7, 15))),
+    ];
+    let wide = of(None, None);
+    let stays = wanted(&narrow);
+    for place in 0..=narrow.len() {
+        let mut all = narrow.to_vec();
+        all.insert(place, wide.clone());
+        let mut bench = Bench::new(&[]);
+        bench.converge(&wanted(&all));
+        assert_eq!(bench.keeper.table.there.len(), 4);
+        bench.converge(&stays);
+        bench.keeper.table.there.sort();
+        let mut left: Vec<Entry> = narrow
+            .iter()
+            .map(|one| entry(one, index_of).unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(bench.keeper.table.there, left, "{place}");
+        assert!(bench.keeper.is_settled() && bench.keeper.restored == 0);
+        bench.keeper.look_again();
+        assert_eq!(bench.converge(&stays), ["list"]);
+        // None is taken for another one of those that go.
+        bench.converge(&wanted(&all));
+        let log = bench.converge(&Wishes::default());
+        assert_eq!(log.len(), 5, "{log:?}");
+        assert_eq!(bench.names(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn whoever_does_not_wait_for_the_kernel_finds_all_as_it_was() {
+    let one = route("10.5.0.0/16", "10.0.0.1");
+    let wishes = wanted(std::slice::from_ref(&one));
+    let mut bench = Bench::new(&[]);
+    bench.converge(&wishes);
+    // More often than a route is put back.
+    for _ in 0..=RESTORES {
+        bench.delete(&one);
+        bench.keeper.table.stuck = true;
+        bench.give_up(&wishes);
+        assert_eq!(bench.state(&one), Some(State::Up), "nothing is known of it");
+        assert!(!bench.keeper.is_settled());
+    }
+    bench.keeper.table.stuck = false;
+    assert_eq!(bench.converge(&wishes), ["list", "add 10.5.0.0/16"]);
+    assert!(bench.keeper.is_settled());
+    // What should go is not forgotten either.
+    bench.keeper.table.stuck = true;
+    bench.give_up(&Wishes::default());
+    assert!(!bench.keeper.is_settled());
+    bench.keeper.table.stuck = false;
+    let log = bench.converge(&Wishes::default());
+    assert_eq!(log, ["list", "remove 10.5.0.0/16"]);
     assert!(bench.keeper.is_settled());
 }
 
