@@ -21,6 +21,7 @@ use crate::gate::{Belief, Gate};
 use crate::handover::Handovers;
 use crate::herald::Herald;
 use crate::mailbox::Mailbox;
+use crate::notice::Condition;
 use crate::plan::{Key, Share, Wanted, restarts, share};
 use crate::secrets::Secrets;
 use crate::standing::{Facts, Judgement, Reading, Readings, judge, reading_of};
@@ -188,6 +189,16 @@ impl Desk {
     pub(crate) fn handle_state(&mut self, key: &Key, state: StateName, priority: u8) {
         self.herald.handle_state(key, state, priority);
         self.handovers.handle_state(key, state);
+    }
+
+    /// Changes of state were lost: how all virtual routers are. Whoever is told of states hears of the last one at least.
+    pub(crate) fn handle_states(&mut self, all: &BTreeMap<Key, Condition>) {
+        for (key, condition) in self.herald.missed(all) {
+            self.handle_state(&key, condition.state, condition.priority);
+        }
+        for (key, _) in all.iter().filter(|(_, condition)| condition.settled) {
+            self.herald.handle_settled(key);
+        }
     }
 
     /// The handovers that have served their purpose.

@@ -42,6 +42,8 @@ const PACKETS: usize = 64;
 const PACKET_SIZE: usize = 2048;
 /// Rounds in which the members of a sync group hear of one another: each is at most one change of state of each member.
 const ROUNDS: usize = 8;
+/// How soon it is looked again whether the log has a place for the news that reports were lost.
+const TELL_LOSSES: Duration = Duration::from_millis(100);
 /// How far the two clocks may drift apart within one wake before time stamps are not believed.
 const CLOCK_SLACK: Duration = Duration::from_secs(5);
 
@@ -78,14 +80,14 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn report(&mut self, report: Report) {
-        let untold = self.reports_lost - self.losses_told;
-        let count = untold;
-        if untold > 0 && self.outbox.reports.try_send(Report::Lost { count }).is_ok() {
-            self.losses_told = self.reports_lost;
-        }
         if self.outbox.reports.try_send(report).is_err() {
             self.reports_lost += 1;
         }
+    }
+
+    /// Reports that were lost, and the log does not know of it yet.
+    fn losses(&self) -> u64 {
+        self.reports_lost - self.losses_told
     }
 
     fn open_frames(&mut self) {
@@ -153,13 +155,17 @@ impl Driver {
                 self.read(port);
             }
             self.fire();
+            self.tell_losses();
         }
     }
 
     /// Waits for a packet, the inbox or the next deadline.
     fn wait(&self) -> Woken {
-        let timeout = self.agenda.next().map(|at| {
-            let rest = at.since(clock::now());
+        let now = clock::now();
+        let losses = (self.shared.losses() > 0).then(|| now + TELL_LOSSES);
+        let next = self.agenda.next().into_iter().chain(losses).min();
+        let timeout = next.map(|at| {
+            let rest = at.since(now);
             Timespec {
                 tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(rest.subsec_nanos()),
@@ -389,6 +395,24 @@ impl Driver {
         for instance in self.instances.values_mut() {
             instance.handle_stop(now, &mut self.shared);
         }
+        self.tell_losses();
+    }
+
+    /// Says that reports were lost, as soon as there is a place for it, and how all virtual routers are: whoever follows their states must
+    /// not miss the last one. It stands in the queue between what was before and what comes after.
+    fn tell_losses(&mut self) {
+        let count = self.shared.losses();
+        if count == 0 {
+            return;
+        }
+        let Ok(place) = self.shared.outbox.reports.try_reserve() else {
+            return;
+        };
+        let all = self.instances.values();
+        let states = all.map(|instance| (instance.key().clone(), instance.condition()));
+        let states = states.collect();
+        place.send(Report::Lost { count, states });
+        self.shared.losses_told = self.shared.reports_lost;
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -431,4 +455,69 @@ fn arrival(stamp: Duration, wall: Duration, now: Moment) -> Moment {
 fn wall_since_epoch() -> Duration {
     let wall = clock::wall();
     Duration::try_from(wall.duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{mpsc, watch};
+
+    use super::*;
+    use crate::event::StateName;
+    use crate::mailbox::Desired;
+    use crate::plan::share;
+
+    const PLATFORM: &str = r#"
+schema = 1
+name = "t"
+[network.front]
+cidr = ["10.0.0.0/24"]
+[node.lb1.on]
+front = { interface = "eth0", addresses = ["10.0.0.5"] }
+[node.lb2.on]
+front = { interface = "eth0", addresses = ["10.0.0.6"] }
+[vip.web]
+network = "front"
+addresses = ["10.0.0.100/32"]
+directors = ["lb1", "lb2"]
+vrrp = { id = 51 }
+"#;
+
+    #[test]
+    fn what_the_log_missed_is_told_as_soon_as_it_has_a_place() {
+        let (desired, _desired) = watch::channel(Desired::new());
+        let (reports, mut log) = mpsc::channel(1);
+        let outbox = Outbox { desired, reports };
+        let mut driver = Driver::new(Arc::new(Mailbox::new().unwrap()), outbox).unwrap();
+        let report = conf::load_with(std::path::Path::new("p.toml"), &|_| Ok(PLATFORM.to_owned()));
+        let routers = share(&report.platform, "lb1", &BTreeMap::new()).routers;
+        driver.configure(routers, &BTreeMap::new(), clock::now());
+        while log.try_recv().is_ok() {}
+        driver.tell_losses();
+        assert!(log.try_recv().is_err(), "nothing is lost");
+
+        let say = |text: &str| Report::Rejoined {
+            interface: text.to_owned(),
+        };
+        for text in ["first", "lost", "lost as well"] {
+            driver.shared.report(say(text));
+        }
+        driver.tell_losses();
+        assert_eq!(log.try_recv(), Ok(say("first")));
+        assert!(log.try_recv().is_err(), "there was no place");
+        driver.shared.report(say("next"));
+        driver.tell_losses();
+        assert_eq!(log.try_recv(), Ok(say("next")));
+        // Nothing else happens, and it is told all the same.
+        driver.tell_losses();
+        let Ok(Report::Lost { count: 2, states }) = log.try_recv() else {
+            panic!("two were lost");
+        };
+        let states: Vec<(String, StateName)> = states
+            .iter()
+            .map(|(key, condition)| (key.to_string(), condition.state))
+            .collect();
+        assert_eq!(states, [("web".to_owned(), StateName::Initialize)]);
+        driver.tell_losses();
+        assert!(log.try_recv().is_err(), "once");
+    }
 }

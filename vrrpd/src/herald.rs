@@ -1,11 +1,13 @@
 //! SHELL: tells the pipe and the hook programs what is said of changes of state. What is said is decided in `notice`.
 
+use std::collections::BTreeMap;
+
 use daemon::Events;
 
 use crate::event::StateName;
 use crate::fifo::Fifo;
 use crate::hook::Hooks;
-use crate::notice::{About, Bulletin, Notice, Word};
+use crate::notice::{About, Bulletin, Condition, Notice, Word};
 use crate::plan::{Key, Share};
 
 /// Whoever is told.
@@ -40,6 +42,11 @@ impl Herald {
     pub(crate) fn handle_state(&mut self, key: &Key, state: StateName, priority: u8) {
         let notices = self.bulletin.handle_state(key, state, priority);
         self.tell(notices);
+    }
+
+    /// Of all virtual routers those that are in another state than the last one that was told.
+    pub(crate) fn missed(&self, all: &BTreeMap<Key, Condition>) -> Vec<(Key, Condition)> {
+        self.bulletin.missed(all)
     }
 
     /// The kernel has answered for the addresses of a new master.

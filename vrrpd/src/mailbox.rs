@@ -20,6 +20,7 @@ use crate::driver::faults::Faults;
 use crate::driver::heartbeat::PathView;
 use crate::driver::lateness::Lateness;
 use crate::event::{Standing, StateName, Why};
+use crate::notice::Condition;
 use crate::packet::{ChecksumForm, PacketError};
 use crate::plan::{Held, Key, Wanted};
 use crate::rights::Rights;
@@ -164,9 +165,10 @@ pub(crate) enum Report {
         key: Key,
         reason: String,
     },
-    /// Reports before this one that found no place in the queue.
+    /// So many reports before this one found no place in the queue. How all virtual routers are stands for what they would have said.
     Lost {
         count: u64,
+        states: BTreeMap<Key, Condition>,
     },
     /// The socket of a virtual router does not work, or works again (`None`).
     Socket {

@@ -97,6 +97,17 @@ impl From<StateName> for Word {
     }
 }
 
+/// How a virtual router is, as far as something is said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Condition {
+    /// Its state.
+    pub state: StateName,
+    /// The effective priority.
+    pub priority: u8,
+    /// Whether it is master, and the kernel has answered for its addresses.
+    pub settled: bool,
+}
+
 /// Something that is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -167,6 +178,37 @@ impl Bulletin {
         match self.unsettled.remove(key) {
             Some(priority) => self.say(key, Word::Master, priority),
             None => Vec::new(),
+        }
+    }
+
+    /// Some changes of state were not told: the virtual routers that are in another state than the last one that was, of all that there are.
+    pub fn missed(&self, all: &BTreeMap<Key, Condition>) -> Vec<(Key, Condition)> {
+        let gone = |key: &Key| {
+            let last = self.unsettled.get(key).copied();
+            let last = last.or_else(|| self.routers.get(key).map(|(_, priority)| *priority));
+            Condition {
+                state: StateName::Initialize,
+                priority: last.unwrap_or(0),
+                settled: false,
+            }
+        };
+        let keys: BTreeSet<&Key> = self.routers.keys().chain(self.unsettled.keys()).collect();
+        let gone = keys
+            .into_iter()
+            .filter(|key| !all.contains_key(*key))
+            .map(|key| (key.clone(), gone(key)));
+        let moved = all
+            .iter()
+            .filter(|(key, condition)| self.told(key) != condition.state.into())
+            .map(|(key, condition)| (key.clone(), *condition));
+        gone.chain(moved).collect()
+    }
+
+    /// The last state that was told of a virtual router.
+    fn told(&self, key: &Key) -> Word {
+        match self.unsettled.contains_key(key) {
+            true => Word::Master,
+            false => self.routers.get(key).map_or(Word::Stop, |(word, _)| *word),
         }
     }
 
@@ -323,6 +365,54 @@ mod tests {
         assert_eq!(lines(&notices), ["INSTANCE \"a\" BACKUP 1"]);
         assert_eq!(bulletin.handle_settled(&key("a")), []);
         assert_eq!(lines(&bulletin.current()), ["INSTANCE \"a\" BACKUP 1"]);
+    }
+
+    #[test]
+    fn changes_that_were_not_told_are_found() {
+        use StateName::{Backup, Fault, Initialize, Master};
+        let condition = |state, settled| Condition {
+            state,
+            priority: 100,
+            settled,
+        };
+        let mut bulletin = Bulletin::default();
+        for (router, state, settled) in [
+            ("backup", Backup, false),
+            ("gone", Master, true),
+            ("goner", Master, false),
+            ("lost", Master, false),
+            ("pending", Master, false),
+            ("same", Fault, false),
+        ] {
+            bulletin.handle_state(&key(router), state, 250);
+            if settled {
+                bulletin.handle_settled(&key(router));
+            }
+        }
+        let all = BTreeMap::from([
+            (key("backup"), condition(Master, true)),
+            (key("lost"), condition(Backup, false)),
+            (key("new"), condition(Backup, false)),
+            (key("pending"), condition(Master, true)),
+            (key("same"), condition(Fault, false)),
+            (key("silent"), condition(Initialize, false)),
+        ]);
+        let stopped = Condition {
+            priority: 250,
+            ..condition(Initialize, false)
+        };
+        let expected = [
+            (key("gone"), stopped),
+            (key("goner"), stopped),
+            (key("backup"), condition(Master, true)),
+            (key("lost"), condition(Backup, false)),
+            (key("new"), condition(Backup, false)),
+        ];
+        assert_eq!(bulletin.missed(&all), expected);
+        for (key, condition) in bulletin.missed(&all) {
+            bulletin.handle_state(&key, condition.state, condition.priority);
+        }
+        assert_eq!(bulletin.missed(&all), []);
     }
 
     #[test]

@@ -328,7 +328,9 @@ async fn log(
                 "vrrp.addresses_refused",
                 json!({ "vip": key.vip, "family": key.family, "reason": reason }),
             ),
-            Report::Lost { count } => {
+            Report::Lost { count, states } => {
+                lock(&desk).handle_states(&states);
+                moved.notify_one();
                 events.alert("vrrp.reports_lost", json!({ "count": count }));
             }
             Report::Settled { key } => lock(&desk).herald.handle_settled(&key),

@@ -13,6 +13,7 @@ use crate::event::{Action, Input, Link, Standing};
 use crate::group::Member;
 use crate::mailbox::{Acknowledgement, Interface, Report, RouterView, Wish};
 use crate::ndp;
+use crate::notice::Condition;
 use crate::packet::{
     self, ChecksumForm, GROUP, GROUP6, Heartbeat, Kind, Origin, PacketError, Replays, Seal,
     Sequence, Version, Way,
@@ -103,6 +104,15 @@ impl Instance {
     /// What its sync group wants to know.
     pub(super) fn member(&self) -> Member {
         self.router.member()
+    }
+
+    /// What is said of it.
+    pub(super) fn condition(&self) -> Condition {
+        Condition {
+            state: self.router.name(),
+            priority: self.router.priority(),
+            settled: self.router.is_settled(),
+        }
     }
 
     pub(crate) fn wanted(&self) -> &Wanted {

@@ -697,6 +697,7 @@ fn who_waits_for_the_addresses_is_told_once_whatever_the_kernel_says() {
         router.handle_timeout(due);
         assert_eq!(router.state(), PENDING);
         assert_eq!(settled(&mut router), 0, "nobody has answered yet");
+        assert!(!router.is_settled());
         router
     };
     let refused = |generation| Input::AddressesRefused {

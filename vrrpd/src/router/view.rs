@@ -68,6 +68,11 @@ impl Router {
         self.state
     }
 
+    /// Whether it is master, and the kernel has answered for the addresses.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.state, State::Master { .. }) && !self.unsettled
+    }
+
     /// Its state by name; a fault is Initialize with a reason that can go away by itself.
     pub fn name(&self) -> StateName {
         match self.state {
