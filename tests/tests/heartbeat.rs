@@ -188,3 +188,37 @@ fn a_reload_adds_the_path_and_two_masters_become_one() {
     site.await_held([2, 0]);
     site.await_held_back(1, "10.1.0.5");
 }
+
+/// Another director among those that get heartbeats leaves the socket as it is.
+#[test]
+fn a_reload_with_one_more_director_keeps_heartbeats_going() {
+    let site = Site::start(true);
+    // From here on heartbeats alone keep the second director from taking over.
+    site.split("eth0", true);
+    site.await_held_back(1, "10.1.0.5");
+    let before = site.0.transitions();
+    let third = "[node.lb3.on]
+front = { interface = \"eth0\", addresses = [\"10.0.0.7\", \"fd00:77::1:7\"] }
+inside = { interface = \"eth1\", addresses = [\"10.1.0.7\"] }
+[vip.web]
+";
+    let text = platform(true)
+        .replace("[vip.web]\n", third)
+        .replace("[\"lb1\", \"lb2\"]", "[\"lb1\", \"lb2\", \"lb3\"]");
+    for director in [0, 1] {
+        site.0.write(director, &text);
+        let reload = site.0.daemons[director].command(&["reload"]);
+        assert_eq!(reload.status.code(), Some(0), "{reload:?}");
+    }
+    let heard = || {
+        let metric = "vrrp_heartbeats_received_total";
+        ROUTERS.map(|name| site.0.daemons[1].metric(metric, &format!("instance=\"{name}\"")))
+    };
+    let at_reload = heard();
+    wait::until("heartbeats as before", PATIENCE, || {
+        let now = heard();
+        (0..2).all(|router| now[router] >= at_reload[router] + 10.0)
+    });
+    assert_eq!(site.0.transitions(), before, "lb2 waits as before");
+    assert_eq!(site.held(), [2, 0]);
+}
