@@ -4,7 +4,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::Chain;
+use super::expression::prefix_mask;
 use super::*;
+use crate::nft::{Rate, Statement};
 
 fn rule(statements: Vec<Statement>) -> Rule {
     Rule {
