@@ -269,6 +269,9 @@ impl ProxyHttp for EdgeProxy {
         if !ctx.local.shared.life.keeps_alive() {
             session.set_keepalive(None);
         }
+        // Pingora means the final response, but counts a 100 as well: each request that waited for one would cost its connection.
+        let last = !response.status.is_informational();
+        session.set_close_on_response_before_downstream_finish(last);
         let code = response.status.as_u16();
         if code == 101 && session.is_upgrade_req() {
             // From here on bytes pass both ways unscanned.
@@ -278,7 +281,7 @@ impl ProxyHttp for EdgeProxy {
             // As in nginx, only the server's silence ends a tunnel: a client that listens owes nothing.
             session.set_read_timeout(None);
         }
-        if !response.status.is_informational() || code == 101 {
+        if last || code == 101 {
             ctx.status = code;
             if let Some(stream) = &ctx.stream {
                 stream.answered();

@@ -396,7 +396,42 @@ fn a_client_that_expects_100_sends_its_body_when_the_server_says_so() {
     client.send("body");
     let response = client.response();
     assert_eq!((response.status, response.text()), (201, "done"));
+    // The 100 is not the response after which a body that has not come ends the connection.
+    assert_eq!(response.field("connection"), Some("keep-alive"));
     let (head, body) = origin.join().unwrap();
     assert!(head.contains("\r\nexpect: 100-continue\r\n"), "{head}");
     assert_eq!(&body, b"body");
+}
+
+#[test]
+fn a_response_before_the_end_of_the_body_ends_the_connection_after_a_100_too() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let origin = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        socket.read_exact(&mut [0; 2]).unwrap();
+        socket
+            .write_all(b"HTTP/1.1 413 Enough\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        socket
+    });
+    let edge = Edge::with(&[(server, 1)]);
+    let mut client = Client::connect(&edge.front());
+    client
+        .send("PUT / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 100 "));
+    client.send("bo");
+    let response = client.response();
+    assert_eq!(
+        (response.status, response.field("connection")),
+        (413, Some("close"))
+    );
+    drop(origin.join().unwrap());
 }
