@@ -226,12 +226,17 @@ codes! {
     FILE_UNUSABLE = "E0431": "The file is there, but its content is of no use: a key that belongs to another certificate, a certificate that is none. A reload with it is refused as a whole, and what ran before goes on.";
     FILE_ELSEWHERE = "W0430": "The file cannot be read on this machine. It is no node that needs it, or `check` runs without the right to read it, so nothing is said about its content.";
     CERTIFICATE_ENDS = "W0431": "Whoever is shown a certificate that has ended refuses the connection. Certificates are read at start and at every reload, so a renewed one needs `edge reload`.";
-    HASH_KEY = "E0440": "The key that is hashed decides which server gets a request, so it is made of what is known before one is chosen, and differs between requests.";
+    REQUEST_KEY = "E0440": "A key tells requests apart: whose server is which, whose limit is reached. So it is made of what is known when the request has come, and differs between requests.";
     BACKUP_WITH_HASH = "E0441": "Backup servers take requests while no other one may. With a hash each client or key has a server of its own, and those of a server that is out go to the others (as in nginx, where `backup` and `hash` exclude one another).";
     ONLY_BACKUPS = "E0442": "Backup servers are for when the others cannot serve. An upstream of backups alone has no others.";
     SLOW_START_WITH_HASH = "E0443": "Slow start lets the share of a server that comes back grow. With a hash its clients come back to it at once, or move once more at every step.";
     QUEUE_WITHOUT_LIMIT = "E0444": "Requests wait while every server has as many under way as its `max_conns` allows. Where no server has a limit none ever waits.";
     BAD_COOKIE = "E0445": "Name, path and domain of a cookie go into Set-Cookie (RFC 6265 section 4.1.1), where a blank or a `;` would begin something else.";
+    UNKNOWN_LIMIT = "E0446": "No limit has this name. Limits are declared as `[limit.NAME]`.";
+    LIMIT_OF_NOTHING = "E0447": "A limit says how often a client may ask, how many of its requests may be under way at once, or both.";
+    BURST_WITHOUT_RATE = "E0448": "The burst is what may come earlier than the rate allows. Requests at once are limited by `concurrent`, which has none.";
+    DELAY_OVER_BURST = "E0449": "Of the requests that come early, those up to `delay_after` go on at once, those up to `burst` wait, and what is beyond is refused.";
+    UNUSED_LIMIT = "W0440": "No site and no route names the limit, so nothing is limited by it. Perhaps a name was changed in one place only.";
     UNUSED_CERTIFICATE = "W0406": "The certificate of a site is shown on listeners with `tls = true` only.";
     UNUSED_UPSTREAM = "W0401": "No route leads to the upstream. Perhaps a name was changed in one place only.";
     ROUTE_SHADOWED = "W0402": "Another route of the site takes all requests that this one could get.";

@@ -129,6 +129,7 @@ const TABLES: &[(&str, &str)] = &[
     ("virtual_services", "virtual_service"),
     ("listeners", "listener"),
     ("upstreams", "upstream"),
+    ("limits", "limit"),
     ("sites", "site"),
     ("secrets", "secret"),
 ];
@@ -149,6 +150,8 @@ const DURATIONS: &[&str] = &[
     "drain_timeout",
     "keepalive_timeout",
     "window",
+    "slow_start",
+    "max_age",
     "eject",
     "within",
     "connect",

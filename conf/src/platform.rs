@@ -13,6 +13,7 @@ mod layer7;
 mod moved;
 mod node;
 mod policy;
+mod protect;
 mod routing;
 mod settings;
 mod tls;
@@ -40,6 +41,7 @@ pub use layer7::{
 pub use moved::{AddressOptions, AddressScope, IpFamily, VipAddress};
 pub use node::{Attachment, Group, Network, Node};
 pub use policy::{ChangeBudget, OnFailure, ServicePolicy, SorryServer};
+pub use protect::{Access, Limit, RateLimit};
 pub use routing::{RouteKind, VipRoute, VipRule};
 use serde::Serialize;
 pub use settings::{
@@ -107,6 +109,8 @@ pub struct Platform {
     pub listeners: BTreeMap<String, Listener>,
     /// Upstreams by name.
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Limits of clients' requests by name.
+    pub limits: BTreeMap<String, Limit>,
     /// Sites in the order of the files.
     pub sites: Vec<Site>,
     /// Files that hold secrets, by name. The values are never read by this crate.

@@ -9,6 +9,7 @@ pub(crate) mod layer4;
 pub(crate) mod layer7;
 pub(crate) mod moved;
 pub(crate) mod policy;
+pub(crate) mod protect;
 pub(crate) mod routing;
 pub(crate) mod settings;
 pub(crate) mod tls;
@@ -47,6 +48,8 @@ table! {
             listener: Named<layer7::Listener>,
             /// Application servers.
             upstream: Named<layer7::Upstream>,
+            /// Limits of clients' requests, to be referred to by sites and routes.
+            limit: Named<protect::Limit>,
             /// Sites, by host name.
             site: Items<layer7::Site>,
             /// Files with secrets; the values are never in this file.

@@ -14,6 +14,7 @@ mod layer4;
 mod layer7;
 mod moved;
 mod policy;
+mod protect;
 mod routing;
 mod settings;
 mod site;
@@ -76,6 +77,7 @@ pub(crate) fn resolve(
         connection_sync: resolver.connection_sync(),
         listeners: resolver.listeners(),
         upstreams: resolver.upstreams(),
+        limits: resolver.limits(),
         sites: Vec::new(),
         secrets: resolver.secrets(),
         edge: resolver.edge(),

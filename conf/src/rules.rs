@@ -17,6 +17,7 @@ mod layer7;
 mod moved;
 mod peers;
 mod policy;
+mod protect;
 mod routing;
 mod sync;
 mod tls;

@@ -199,6 +199,53 @@ impl fmt::Display for Percent {
     }
 }
 
+/// How often: requests a second or a minute, kept in thousandths of a request a second, rounded down as nginx's `rate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Rate(u64);
+
+impl Rate {
+    /// The largest number that is written.
+    const LARGEST: u64 = 999_999;
+
+    /// Thousandths of a request a second; at least 1.
+    pub const fn per_1000_seconds(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Rate {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let refused = |why: &str| {
+            UnitError::new(format!(
+                "`{text}` is not a rate{why}: write a whole number a second or a minute, such as `20/s` or `5/m`"
+            ))
+        };
+        let (count, seconds) = match text.split_once('/') {
+            Some((count, "s")) => (count, 1),
+            Some((count, "m")) => (count, 60),
+            _ => return Err(refused("")),
+        };
+        let count: u64 = count.trim_end().parse().map_err(|_| refused(""))?;
+        match count {
+            1..=Self::LARGEST => Ok(Self(count * 1000 / seconds)),
+            _ => Err(refused(" between 1/m and 999999/s")),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 % 1000 {
+            0 => write!(f, "{}/s", self.0 / 1000),
+            // What was rounded down when it was read.
+            _ => write!(f, "{}/m", (self.0 * 60).div_ceil(1000)),
+        }
+    }
+}
+
 /// A server's share of the load: 0 to 65535, where 0 takes no new work (drain). IPVS and nginx agree on small whole numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -328,6 +375,29 @@ fn write_scaled(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_nginx_s() {
+        let rate = |text: &str| text.parse::<Rate>().map(Rate::per_1000_seconds);
+        assert_eq!(rate("20/s"), Ok(20_000));
+        assert_eq!(rate("5/m"), Ok(83), "rounded down, as nginx does");
+        assert_eq!(rate("120 /m"), Ok(2_000));
+        for wrong in [
+            "",
+            "20",
+            "20/h",
+            "0/s",
+            "-1/s",
+            "1.5/s",
+            "1000000/s",
+            "99999999999999999999/s",
+        ] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        for text in ["20/s", "5/m", "1/m", "59/m", "61/m"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+    }
 
     #[test]
     fn intervals_have_units() {

@@ -99,7 +99,8 @@ impl Drop for Place {
     }
 }
 
-fn network(client: IpAddr) -> IpAddr {
+/// What counts as one address: an IPv6 host has its whole /64.
+pub fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

@@ -65,6 +65,16 @@ pub(crate) fn render_status(data: &Value, out: &mut String) {
             );
         }
     }
+    for limit in list(&data["limits"]) {
+        let _ = writeln!(
+            out,
+            "limit {:<28} {:>8} keys {:>10} refused {:>10} delayed",
+            word(&limit["limit"]),
+            count(&limit["keys"]),
+            count(&limit["refused"]),
+            count(&limit["delayed"])
+        );
+    }
     for route in list(&data["routes"]) {
         let _ = writeln!(
             out,

@@ -94,6 +94,7 @@ impl Control for EdgeControl {
             "log_lines_lost": shared.log.lost.load(Ordering::Relaxed),
             "listeners": listeners,
             "upstreams": upstreams,
+            "limits": limits(&snapshot),
             "routes": routes,
         })
     }
@@ -321,4 +322,21 @@ fn certificate_warnings(snapshot: &Snapshot) -> Vec<String> {
         .filter_map(|(file, _, not_after)| expiry::warning(file, not_after, now))
         .map(|warning| format!("{warning}: renew it, then `edge reload`"))
         .collect()
+}
+
+fn limits(snapshot: &Snapshot) -> Vec<Value> {
+    let all = snapshot.limits.iter();
+    all.map(|(name, limit)| {
+        let rate = limit.config.rate.as_ref();
+        json!({
+            "limit": name,
+            "rate": rate.map(|rate| rate.rate.to_string()),
+            "burst": rate.map(|rate| rate.burst),
+            "concurrent": limit.config.concurrent,
+            "keys": limit.counts.keys(),
+            "refused": limit.counts.refused.load(Ordering::Relaxed),
+            "delayed": limit.counts.delayed.load(Ordering::Relaxed),
+        })
+    })
+    .collect()
 }

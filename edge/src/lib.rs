@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod address_limit;
 mod apply;
 pub mod balance;
@@ -34,6 +35,7 @@ pub mod plan;
 mod proxy;
 pub mod proxy_protocol;
 pub mod readiness;
+pub mod request_limit;
 pub mod retry;
 pub mod rewrite;
 pub mod route;

@@ -27,6 +27,7 @@ pub fn diff(
         plan.add(format!("listener {listener} {address}"), "");
     }
     upstreams(old, new, &mut plan);
+    limits(old, new, &mut plan);
     sites(old, new, &mut plan);
     trust(old, new, node, &mut plan);
     settings(old, new, &mut plan);
@@ -161,6 +162,27 @@ fn upstream_change(name: &str, old: &Upstream, new: &Upstream, plan: &mut Plan) 
     ];
     for (key, _) in settings.iter().filter(|(_, changed)| *changed) {
         plan.change(format!("upstream {name}"), key);
+    }
+}
+
+fn limits(old: &Platform, new: &Platform, plan: &mut Plan) {
+    for (name, limit) in &new.limits {
+        let what = format!("limit {name}");
+        match old.limits.get(name) {
+            None => plan.add(what, ""),
+            Some(before) if before == limit => {}
+            Some(before) if (&before.key, before.entries) == (&limit.key, limit.entries) => {
+                plan.change(what, "counts go on");
+            }
+            Some(_) => plan.change(what, "counts begin anew"),
+        }
+    }
+    for name in old
+        .limits
+        .keys()
+        .filter(|name| !new.limits.contains_key(*name))
+    {
+        plan.remove(format!("limit {name}"), "");
     }
 }
 

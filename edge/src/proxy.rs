@@ -15,6 +15,8 @@ mod compress;
 pub(crate) mod context;
 mod failure;
 mod fields;
+mod key;
+mod protect;
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -128,6 +130,7 @@ impl ProxyHttp for EdgeProxy {
         let Some((route, _)) = snapshot.route(site, route) else {
             return Err(status(500, "no such route"));
         };
+        protect::admit(session, ctx).await?;
         let announced = session
             .get_header(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());

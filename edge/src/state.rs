@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use conf::Platform;
-use conf::platform::{Route, RouteAction, Site};
+use conf::platform::{Limit, Route, RouteAction, Site};
 use daemon::intent::Intent;
 use ipnet::IpNet;
 
+use crate::access::Rules;
 use crate::listen::{self, Front};
 use crate::observe::stats::RouteStats;
+use crate::request_limit::Counts;
 use crate::rewrite::{EditError, Edits};
 use crate::route::{Router, RouterError};
 use crate::tls::Certificates;
@@ -40,6 +42,8 @@ pub(crate) struct Snapshot {
     pub(crate) router: Router,
     /// Upstreams by name.
     pub(crate) upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// Limits of clients' requests by name.
+    pub(crate) limits: BTreeMap<String, Arc<LimitState>>,
     /// What TLS clients are shown.
     pub(crate) certificates: Arc<Certificates>,
     /// What the files of upstreams hold.
@@ -63,10 +67,23 @@ pub(crate) struct RouteState {
     pub(crate) stats: Arc<RouteStats>,
     /// The upstream, for routes that have one.
     pub(crate) upstream: Option<Arc<Upstream>>,
+    /// The limits of clients' requests.
+    pub(crate) limits: Vec<Arc<LimitState>>,
+    /// Which clients may ask.
+    pub(crate) access: Rules,
     /// What the file sets on requests.
     pub(crate) request_edits: Edits,
     /// What the file sets on responses.
     pub(crate) response_edits: Edits,
+}
+
+/// A limit while it runs.
+#[derive(Debug)]
+pub(crate) struct LimitState {
+    /// As in the file.
+    pub(crate) config: Limit,
+    /// What is counted.
+    pub(crate) counts: Arc<Counts>,
 }
 
 /// A platform that cannot be compiled. `conf` checks the same, so this means that the two disagree.
@@ -121,6 +138,7 @@ impl Snapshot {
             let upstream = Upstream::build(config, material, from.resolved, from.intents, before);
             upstreams.insert(name.clone(), Arc::new(upstream));
         }
+        let limits = limits(platform, previous);
         let counted: BTreeMap<&str, &Arc<RouteStats>> = previous
             .iter()
             .flat_map(|previous| previous.routes.iter().flatten())
@@ -129,7 +147,7 @@ impl Snapshot {
         let routes = platform
             .sites
             .iter()
-            .map(|site| site_routes(site, &upstreams, &counted))
+            .map(|site| site_routes(site, &upstreams, &limits, &counted))
             .collect::<Result<Vec<_>, _>>()?;
         let trusted = platform
             .listeners_of(from.node)
@@ -143,6 +161,7 @@ impl Snapshot {
             intents: from.intents.to_vec(),
             router,
             upstreams,
+            limits,
             certificates: Arc::clone(&from.certificates),
             materials: Arc::clone(&from.materials),
             routes,
@@ -189,9 +208,31 @@ impl Drop for Snapshot {
     }
 }
 
+/// The limits of a platform. What was counted goes on, unless it was counted by another key or for another number of keys.
+fn limits(platform: &Platform, previous: Option<&Snapshot>) -> BTreeMap<String, Arc<LimitState>> {
+    let state = |limit: &Limit| {
+        let before = previous.and_then(|previous| previous.limits.get(&limit.name));
+        let same = before.filter(|before| {
+            (&before.config.key, before.config.entries) == (&limit.key, limit.entries)
+        });
+        let counts = match same {
+            Some(before) => Arc::clone(&before.counts),
+            None => Counts::new(limit.entries),
+        };
+        Arc::new(LimitState {
+            config: limit.clone(),
+            counts,
+        })
+    };
+    let all = platform.limits.iter();
+    all.map(|(name, limit)| (name.clone(), state(limit)))
+        .collect()
+}
+
 fn site_routes(
     site: &Site,
     upstreams: &BTreeMap<String, Arc<Upstream>>,
+    limits: &BTreeMap<String, Arc<LimitState>>,
     counted: &BTreeMap<&str, &Arc<RouteStats>>,
 ) -> Result<Vec<RouteState>, BuildError> {
     let host = first_host(site);
@@ -218,6 +259,12 @@ fn site_routes(
                 site: host.clone(),
                 stats,
                 upstream,
+                limits: route
+                    .limits
+                    .iter()
+                    .filter_map(|name| limits.get(name).cloned())
+                    .collect(),
+                access: Rules::new(&route.access),
                 request_edits,
                 response_edits,
             })

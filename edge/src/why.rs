@@ -75,6 +75,30 @@ fn describe(
         PathMatch::Regex(regex) => ("regex", regex),
     };
     lines.push(format!("  route {kind} {pattern} ({})", route.place));
+    for limit in &state.limits {
+        lines.push(format!(
+            "  limit {} ({})",
+            limit.config.name, limit.config.place
+        ));
+    }
+    if !route.access.is_open() {
+        let list = |networks: &[ipnet::IpNet]| match networks.len() {
+            0..=4 => networks
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
+            count => format!("{count} networks"),
+        };
+        let mut rules = Vec::new();
+        if !route.access.allow.is_empty() {
+            rules.push(format!("only {}", list(&route.access.allow)));
+        }
+        if !route.access.deny.is_empty() {
+            rules.push(format!("never {}", list(&route.access.deny)));
+        }
+        lines.push(format!("  clients: {}; others 403", rules.join(", ")));
+    }
     match &route.action {
         RouteAction::Redirect { status, location } => {
             lines.push(format!("  answered with {status} to {location}"))

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{Decode, Decoder, short};
 use crate::codes;
-use crate::unit::{Bytes, Interval, Percent, Priority, UnitError, Vrid, Weight};
+use crate::unit::{Bytes, Interval, Percent, Priority, Rate, UnitError, Vrid, Weight};
 use crate::value::{Kind, Value};
 
 /// A string that another type reads further.
@@ -154,6 +154,14 @@ unit!(
     "a percentage such as \"5%\"",
     r"^(100|[0-9]{1,2}) ?%$",
     "Whole percent, 0% to 100%."
+);
+
+unit!(
+    Rate,
+    "Rate",
+    "a rate such as \"20/s\" or \"5/m\"",
+    r"^0*[1-9][0-9]{0,5} ?/[sm]$",
+    "1 to 999999 a second or a minute."
 );
 
 macro_rules! number {

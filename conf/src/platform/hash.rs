@@ -60,7 +60,13 @@ impl Platform {
                         self.attachments(&nodes),
                         &self.listeners,
                     ),
-                    (&self.upstreams, &self.sites, &self.secrets, &self.edge),
+                    (
+                        &self.upstreams,
+                        &self.limits,
+                        &self.sites,
+                        &self.secrets,
+                        &self.edge,
+                    ),
                 ))
             }
         };

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Balance, Check, Compression, Place, Queue, SiteTls, Sticky};
+use super::{Access, Balance, Check, Compression, Place, Queue, SiteTls, Sticky};
 use crate::unit::{Bytes, Interval, Percent, Weight};
 
 /// Addresses that edge binds on every node of a group.
@@ -236,6 +236,10 @@ pub struct Route {
     pub action: RouteAction,
     /// Timeouts towards client and server.
     pub timeouts: Timeouts,
+    /// Limits of clients' requests, by name.
+    pub limits: Vec<String>,
+    /// Which clients may ask.
+    pub access: Access,
     /// Largest request body; 0 for no limit. Default 10 MiB (413 beyond).
     pub max_body: Bytes,
     /// Header fields set on the request to the upstream.

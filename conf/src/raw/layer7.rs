@@ -169,6 +169,12 @@ table! {
         optional {
             /// Listeners it is served on; default: all.
             listeners: Vec<At<String>>,
+            /// Limits of its routes; a route's own list replaces it. Default: none.
+            limits: Vec<At<String>>,
+            /// Only clients of these networks get an answer, others 403; lists of a route replace those of its site, both of them. Default: all.
+            allow: Vec<At<Cidr>>,
+            /// Clients of these networks get 403, whatever `allow` says.
+            deny: Vec<At<Cidr>>,
             /// Its certificate, for its hosts on listeners with TLS; `"*"` has the one for any other name, which without it gets no connection.
             tls: SiteTls,
             /// Whether responses of upstreams are compressed: true, false or a table; default: as of `[edge]`.
@@ -196,6 +202,12 @@ table! {
             redirect: Redirect,
             /// Answer from this file.
             respond: Respond,
+            /// Limits of clients' requests; default: those of the site.
+            limits: Vec<At<String>>,
+            /// Only clients of these networks get an answer, others 403; with or without `deny` it replaces both lists of the site.
+            allow: Vec<At<Cidr>>,
+            /// Clients of these networks get 403, whatever `allow` says.
+            deny: Vec<At<Cidr>>,
             /// Timeouts towards the upstream.
             timeouts: Timeouts,
             /// Largest request body; 0B for no limit. Default 10MiB.

@@ -28,7 +28,7 @@ impl Resolver<'_> {
             },
             raw::Balance::Table(table) => {
                 let written = table.hash.as_ref()?;
-                let pieces = self.hash_key(written, &format!("{key}.balance.hash"))?;
+                let pieces = self.request_key(written, &format!("{key}.balance.hash"))?;
                 Balance::Hash(HashKey {
                     pieces,
                     load_factor: given(&table.load_factor).map(|factor| factor.narrow()),
@@ -37,7 +37,8 @@ impl Resolver<'_> {
         })
     }
 
-    fn hash_key(&mut self, written: &At<String>, key: &str) -> Option<Vec<LogPiece>> {
+    /// A key by which requests are told apart before a server is chosen.
+    pub(super) fn request_key(&mut self, written: &At<String>, key: &str) -> Option<Vec<LogPiece>> {
         let parsed = LogFormat::parse(written, LogEscape::Default);
         let wrong = match &parsed {
             Err(problem) => Some((problem.message.clone(), problem.help.clone())),
@@ -49,7 +50,7 @@ impl Resolver<'_> {
                 let variable = |piece: &LogPiece| matches!(piece, LogPiece::Variable(_));
                 if format.pieces.iter().any(late) {
                     Some((
-                        "the key has a variable that is not known before a server is chosen"
+                        "the key has a variable that is not known when the request has come"
                             .to_owned(),
                         format!("known are {}", known_variables()),
                     ))
@@ -64,8 +65,14 @@ impl Resolver<'_> {
             }
         };
         if let Some((message, help)) = wrong {
-            self.report(codes::HASH_KEY, Tiers::LAYER7, written.span, key, message)
-                .help(help);
+            self.report(
+                codes::REQUEST_KEY,
+                Tiers::LAYER7,
+                written.span,
+                key,
+                message,
+            )
+            .help(help);
             return None;
         }
         Some(parsed.ok()?.pieces)

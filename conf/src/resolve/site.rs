@@ -78,6 +78,8 @@ impl Resolver<'_> {
 
     fn routes(&mut self, key: &str, site: &raw::Site) -> Vec<Route> {
         self.check_compression(key, site.compress.as_ref());
+        self.check_limits(site.limits.as_ref(), &format!("{key}.limits"));
+        self.check_access(site.allow.as_ref(), site.deny.as_ref(), key);
         let raw: Option<&At<Items<raw::Route>>> = site.route.as_ref();
         let mut routes = Vec::new();
         if let Some(empty) = raw.filter(|routes| routes.0.is_empty()) {
@@ -113,10 +115,14 @@ impl Resolver<'_> {
                 }
             }
             self.check_compression(&key, route.compress.as_ref());
+            self.check_limits(route.limits.as_ref(), &format!("{key}.limits"));
+            self.check_access(route.allow.as_ref(), route.deny.as_ref(), &key);
             let (Some(path), Some(action)) = (path, action) else {
                 continue;
             };
             routes.push(Route {
+                limits: Self::limits_of(route, site),
+                access: Self::access_of(route, site),
                 path,
                 action,
                 timeouts: self.timeouts(route),

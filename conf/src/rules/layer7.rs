@@ -22,6 +22,7 @@ impl Judge<'_, '_> {
         self.routes();
         self.unserved();
         self.upstreams();
+        self.limits();
         self.circles();
     }
 

@@ -19,7 +19,7 @@ use super::stats::{CLASSES, Greeting, Histogram};
 use crate::apply::Engine;
 use crate::flood::Flood;
 use crate::listen::Front;
-use crate::state;
+use crate::state::{self, LimitState};
 use crate::upstream::{Member, Upstream};
 
 /// Registers edge's metrics.
@@ -321,6 +321,28 @@ impl Live {
             "edge_upstream_waiting",
             "Requests that wait for a server with a free place",
             waiting,
+        )?;
+        let limits = |count: fn(&LimitState) -> &AtomicU64| {
+            let limits = snapshot.limits.iter();
+            let limits = limits.map(move |(name, limit)| {
+                (
+                    [("limit", name.clone())],
+                    count(limit).load(Ordering::Relaxed),
+                )
+            });
+            limits.collect::<Vec<_>>()
+        };
+        counter(
+            encoder,
+            "edge_limit_refused",
+            "Requests refused by a limit",
+            limits(|limit| &limit.counts.refused),
+        )?;
+        counter(
+            encoder,
+            "edge_limit_delayed",
+            "Requests delayed by a limit",
+            limits(|limit| &limit.counts.delayed),
         )?;
         let in_flight = members().map(|(upstream, member)| {
             (

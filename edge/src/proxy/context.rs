@@ -17,6 +17,7 @@ use crate::compress::Encoder;
 use crate::listen::http2::{STREAM, StreamFacts};
 use crate::listen::stream::{Conn, TlsFacts};
 use crate::observe::line::{Attempt, Line};
+use crate::request_limit::Place;
 use crate::rewrite;
 use crate::shared::Shared;
 use crate::state::{RouteState, Snapshot};
@@ -107,6 +108,8 @@ pub(crate) struct Context {
     pub(crate) failed_with: Option<u16>,
     /// And why the last attempt failed.
     pub(crate) failed_why: Option<Cow<'static, str>>,
+    /// Places of limits, held to the request's end.
+    pub(crate) held: Vec<Place>,
     /// Request body bytes seen.
     pub(crate) body: u64,
     /// The response body's encoder, while it is compressed.
@@ -137,6 +140,7 @@ impl Context {
             attempts: Vec::new(),
             failed_with: None,
             failed_why: None,
+            held: Vec::new(),
             body: 0,
             encoder: None,
             status: 0,

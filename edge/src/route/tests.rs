@@ -13,6 +13,8 @@ fn route(path: PathMatch) -> Route {
         read: Interval::from_secs(60),
     };
     Route {
+        limits: Vec::new(),
+        access: conf::platform::Access::default(),
         path,
         action: RouteAction::Respond {
             status: 200,

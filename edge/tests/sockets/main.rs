@@ -22,6 +22,7 @@ mod harness;
 mod http2;
 mod operate;
 mod origin;
+mod protect;
 mod proxy_protocol;
 mod proxying;
 mod retry;
