@@ -215,13 +215,15 @@ impl ProxyHttp for EdgeProxy {
         ended: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        if let Some(stream) = &ctx.stream {
-            stream.body(ended);
+        let seen = body.as_ref().map_or(0, Bytes::len);
+        if let Some(stream) = &ctx.stream
+            && !stream.body(seen, ended)
+        {
+            return Err(status(408, "the request body comes too slowly").into_down());
         }
         if session.was_upgraded() {
             return Ok(());
         }
-        let seen = body.as_ref().map_or(0, Bytes::len);
         ctx.body = ctx
             .body
             .saturating_add(u64::try_from(seen).unwrap_or(u64::MAX));

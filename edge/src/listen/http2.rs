@@ -1,8 +1,8 @@
 //! SHELL: HTTP/2 connections. Pingora's engine accepts the streams; here are the limits that it has not: the end of a drain for each stream,
 //! a deadline for request bodies, and what belongs to the connection.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use pingora_proxy::HttpProxy;
 use super::Worker;
 use super::stream::{Conn, EdgeStream};
 use crate::life::Counted;
+use crate::pace::Pace;
 use crate::proxy::EdgeProxy;
 use crate::shared::Shared;
 
@@ -39,27 +40,41 @@ pub(crate) struct StreamFacts {
     pub(crate) conn: Arc<Conn>,
     /// When a piece of its request body came last, in nanoseconds.
     body_at: AtomicU64,
+    /// How fast it comes. Between two pieces the client is waited for, as far as can be told: what the server takes counts as well.
+    pace: Mutex<Pace>,
     body_ended: AtomicBool,
     late: AtomicBool,
 }
 
 impl StreamFacts {
-    fn new(conn: Arc<Conn>, now: Moment) -> StreamFacts {
+    fn new(conn: Arc<Conn>, limits: &EdgeLimits, now: Moment) -> StreamFacts {
+        let mut pace = Pace::new(
+            limits.min_body_rate.get(),
+            limits.body_timeout.as_duration(),
+        );
+        pace.wait(now);
         StreamFacts {
             conn,
             body_at: AtomicU64::new(now.as_nanos()),
+            pace: Mutex::new(pace),
             body_ended: AtomicBool::new(false),
             late: AtomicBool::new(false),
         }
     }
 
-    /// A piece of the body came, or its end.
-    pub(crate) fn body(&self, ended: bool) {
-        self.body_at
-            .store(clock::now().as_nanos(), Ordering::Relaxed);
-        if ended {
+    /// A piece of the body came, or its end; whether the body comes fast enough.
+    pub(crate) fn body(&self, bytes: usize, ended: bool) -> bool {
+        let now = clock::now();
+        self.body_at.store(now.as_nanos(), Ordering::Relaxed);
+        // After the response has begun the pace is between client and server.
+        if self.body_ended.load(Ordering::Relaxed) || ended {
             self.body_ended.store(true, Ordering::Relaxed);
+            return true;
         }
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let fast = pace.came(bytes, now);
+        pace.wait(now);
+        fast
     }
 
     /// The response has begun: what the client still sends, and when, is between it and the server.
@@ -156,9 +171,13 @@ impl HttpServerApp for Connection {
     ) -> Option<ReusedHttpStream> {
         let limit = self.limits.body_timeout.as_duration();
         session.set_write_timeout(Some(limit));
-        let facts = Arc::new(StreamFacts::new(Arc::clone(&self.conn), clock::now()));
+        let facts = Arc::new(StreamFacts::new(
+            Arc::clone(&self.conn),
+            &self.limits,
+            clock::now(),
+        ));
         if session.is_body_done() {
-            facts.body(true);
+            facts.body(0, true);
         }
         let _open = Counted::new(&self.conn.streams);
         let kill = &self.shared.life.kill;

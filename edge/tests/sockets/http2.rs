@@ -228,6 +228,50 @@ fn clients_that_are_slow_are_cut_and_others_are_not() {
 }
 
 #[test]
+fn a_body_of_http2_that_comes_too_slowly_is_refused() {
+    let origin = Origin::start("a");
+    let limits = "limits = { body_timeout = \"500ms\", min_body_rate = \"1KiB\" }";
+    let edge = Edge::start(|address| {
+        platform(
+            address,
+            &format!("{LOG}\n{limits}"),
+            &app(&[(origin.address(), 1)], ""),
+        )
+    });
+    run(async {
+        let socket = TcpStream::connect(edge.front()).await.unwrap();
+        let (mut client, _task) = speak(socket).await;
+        let (response, mut body) = client
+            .send_request(request("POST", "/echo"), false)
+            .unwrap();
+        let mut response = std::pin::pin!(response);
+        // Each byte is in time for itself.
+        let mut sent = 0;
+        let status = loop {
+            let _ = body.send_data(Bytes::from_static(b"x"), false);
+            sent += 1;
+            let pause = Duration::from_millis(100);
+            if let Ok(answer) = tokio::time::timeout(pause, response.as_mut()).await {
+                break answer.unwrap().status();
+            }
+        };
+        assert_eq!(status, 408);
+        assert!(sent < 30, "{sent}");
+        // Its neighbour is not concerned, and a body of that pace and more passes.
+        let (response, mut body) = client
+            .send_request(request("POST", "/echo"), false)
+            .unwrap();
+        for _ in 0..8 {
+            body.send_data(Bytes::from(vec![b'x'; 400]), false).unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        body.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(read(response).await.0, 200);
+    });
+    edge.logged(&["POST /echo HTTP/2.0\" 408", "too slowly"]);
+}
+
+#[test]
 fn limits_of_heads_hold() {
     let origin = Origin::start("a");
     let limits = "limits = { header_size = \"8KiB\", header_count = 20, target_size = \"1KiB\" }";
