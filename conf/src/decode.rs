@@ -16,7 +16,7 @@ use crate::problems::{Draft, Problems, Tiers, suggestion};
 use crate::source::Span;
 use crate::value::{Kind, Table, Value};
 
-pub(crate) use scalar::{AddressPort, Cidr, MacAddress, PortRange, Text, WholeNumber};
+pub(crate) use scalar::{AddressPort, Cidr, MacAddress, PortRange, Text, Texts, WholeNumber};
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -326,17 +326,17 @@ impl<T: JsonSchema> JsonSchema for Items<T> {
     }
 }
 
-/// Free text by key, such as header fields.
-impl Decode for BTreeMap<String, At<String>> {
+/// Values by free key, such as header fields.
+impl<T: Decode> Decode for BTreeMap<String, At<T>> {
     fn decode(value: &Value, decoder: &mut Decoder<'_>) -> Option<Self> {
         let table = decoder.table(value)?;
         Some(
             table
                 .iter()
                 .filter_map(|(key, entry)| {
-                    let text = decoder
-                        .within(key, |decoder| At::<String>::decode(&entry.value, decoder))?;
-                    Some((key.clone(), text))
+                    let item =
+                        decoder.within(key, |decoder| At::<T>::decode(&entry.value, decoder))?;
+                    Some((key.clone(), item))
                 })
                 .collect(),
         )

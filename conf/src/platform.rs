@@ -8,6 +8,7 @@ mod balance;
 mod check;
 mod compression;
 mod hash;
+mod header;
 mod layer4;
 mod layer7;
 mod moved;
@@ -30,6 +31,7 @@ pub use access_log::{
 pub use balance::{Balance, HashKey, Queue, SameSite, Sticky};
 pub use check::{Check, CheckBody, CheckKind, CheckTls, InitialState, StatusRange};
 pub use compression::{Coding, Compression};
+pub use header::{HeaderEdit, HeaderEdits, HeaderLevel, HeaderText};
 pub use layer4::{
     ConnectionSync, Forward, LimitPer, Matching, NewConnections, PathCheck, Persistence, PortSpec,
     Protocol, RealServer, Scheduler, Tunnel, TunnelChecksum, VirtualService,

@@ -9,6 +9,7 @@ mod balance;
 mod check;
 mod compression;
 mod failover;
+mod header;
 mod hook;
 mod layer4;
 mod layer7;

@@ -56,6 +56,12 @@ fn a_change_is_one_line_with_the_file_s_own_values() {
             "~ virtual_service.web.real_servers[10.0.0.11].weight: 1 -> 3",
             false,
         ),
+        (
+            "upstream = \"backend_servers\"",
+            "upstream = \"backend_servers\"\nadd_response_headers = { X-A = [\"1\", \"2\"] }",
+            "+ site[[your_domain.com]].routes[/].response_headers.x-a = { replace = false, values = [\"1\", \"2\"] }",
+            false,
+        ),
         ("id = 51", "id = 52", "~ vip.web.vrrp.id: 51 -> 52", true),
         (
             "192.168.1.102:80\", weight = 5",

@@ -142,11 +142,11 @@ impl ProxyHttp for EdgeProxy {
             RouteAction::Upstream { .. } => return Ok(false),
             RouteAction::Redirect { status, location } => {
                 ctx.status = *status;
-                answer::redirect(session, *status, location).await?;
+                answer::redirect(session, ctx, *status, location).await?;
             }
             RouteAction::Respond { status, body } => {
                 ctx.status = *status;
-                answer::text(session, *status, body).await?;
+                answer::text(session, ctx, *status, body).await?;
             }
         }
         Ok(true)
@@ -399,7 +399,7 @@ impl ProxyHttp for EdgeProxy {
             ctx.status = status;
         } else if code > 0 {
             ctx.status = code;
-            if let Err(error) = answer::error(session, code).await {
+            if let Err(error) = answer::error(session, ctx, code).await {
                 tracing::trace!(%error, "the client took no error page");
                 session.set_keepalive(None);
             }

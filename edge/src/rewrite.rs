@@ -3,11 +3,14 @@
 //! Who the client is may only be said by peers of `trusted_proxies`: what others claim is replaced, not appended to. Works on anything that is
 //! [`Fields`], so on `http::HeaderMap` in tests and on Pingora's headers (which keep the spelling of names) in the proxy hooks.
 
-use std::collections::BTreeMap;
+mod edits;
+
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+
+pub use edits::{EditError, Edits};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -26,6 +29,8 @@ pub trait Fields {
     fn map(&self) -> &HeaderMap;
     /// Replaces all fields of this name by one.
     fn set(&mut self, name: HeaderName, value: HeaderValue);
+    /// Puts a field beside those of this name.
+    fn add(&mut self, name: HeaderName, value: HeaderValue);
     /// Removes all fields of this name.
     fn unset(&mut self, name: &HeaderName);
 }
@@ -37,6 +42,10 @@ impl Fields for HeaderMap {
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         self.insert(name, value);
+    }
+
+    fn add(&mut self, name: HeaderName, value: HeaderValue) {
+        self.append(name, value);
     }
 
     fn unset(&mut self, name: &HeaderName) {
@@ -59,50 +68,6 @@ pub struct Forwarding<'a> {
     pub request_id: &'a str,
     /// Whether the server is sent `Forwarded` (RFC 7239).
     pub forwarded: bool,
-}
-
-/// Header fields of the file, ready to apply. An empty value removes the field, as nginx's `proxy_set_header X "";` does.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Edits(Vec<(HeaderName, Option<HeaderValue>)>);
-
-/// A name or value of the file that is not one of HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}: {value}` is not a header field")]
-pub struct EditError {
-    /// As written.
-    pub name: String,
-    /// As written.
-    pub value: String,
-}
-
-impl Edits {
-    /// Compiles what a route sets.
-    pub fn compile(fields: &BTreeMap<String, String>) -> Result<Edits, EditError> {
-        let compiled = fields.iter().map(|(name, value)| {
-            let wrong = || EditError {
-                name: name.clone(),
-                value: value.clone(),
-            };
-            let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-            let content = if value.is_empty() {
-                None
-            } else {
-                Some(HeaderValue::from_str(value).map_err(|_| wrong())?)
-            };
-            Ok((field, content))
-        });
-        compiled.collect::<Result<Vec<_>, _>>().map(Edits)
-    }
-
-    /// Applies them; the last word over everything else.
-    pub fn apply(&self, fields: &mut impl Fields) {
-        for (name, value) in &self.0 {
-            match value {
-                Some(value) => fields.set(name.clone(), value.clone()),
-                None => fields.unset(name),
-            }
-        }
-    }
 }
 
 /// The client's address: the peer, or what trusted proxies in front of us say. X-Forwarded-For is read from the right, and the first address

@@ -71,9 +71,9 @@ pub(crate) struct RouteState {
     pub(crate) limits: Vec<Arc<LimitState>>,
     /// Which clients may ask.
     pub(crate) access: Rules,
-    /// What the file sets on requests.
+    /// What the file does to header fields of requests.
     pub(crate) request_edits: Edits,
-    /// What the file sets on responses.
+    /// What the file does to header fields of responses.
     pub(crate) response_edits: Edits,
 }
 
@@ -252,8 +252,8 @@ fn site_routes(
                 place: route.place.clone(),
                 source,
             };
-            let request_edits = Edits::compile(&route.set_request_headers).map_err(wrong)?;
-            let response_edits = Edits::compile(&route.set_response_headers).map_err(wrong)?;
+            let request_edits = Edits::compile(&route.request_headers).map_err(wrong)?;
+            let response_edits = Edits::compile(&route.response_headers).map_err(wrong)?;
             Ok(RouteState {
                 label,
                 site: host.clone(),

@@ -99,6 +99,17 @@ fn describe(
         }
         lines.push(format!("  clients: {}; others 403", rules.join(", ")));
     }
+    for (which, edits) in [
+        ("request", &route.request_headers),
+        ("response", &route.response_headers),
+    ] {
+        // Nothing is sent to a server.
+        if which == "request" && state.upstream.is_none() {
+            continue;
+        }
+        let edits = edits.0.iter();
+        lines.extend(edits.map(|(name, edit)| format!("  {which} field {name} {edit}")));
+    }
     match &route.action {
         RouteAction::Redirect { status, location } => {
             lines.push(format!("  answered with {status} to {location}"))

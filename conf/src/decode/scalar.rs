@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{Decode, Decoder, short};
+use super::{At, Decode, Decoder, short};
 use crate::codes;
 use crate::unit::{Bytes, Interval, Percent, Priority, Rate, UnitError, Vrid, Weight};
 use crate::value::{Kind, Value};
@@ -28,6 +28,41 @@ impl Decode for Text {
 impl Decode for String {
     fn decode(value: &Value, decoder: &mut Decoder<'_>) -> Option<Self> {
         Text::decode(value, decoder).map(|text| text.0)
+    }
+}
+
+/// One text, or several.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum Texts {
+    /// The one-line form.
+    One(String),
+    /// Several, in order.
+    Many(Vec<At<String>>),
+}
+
+impl Decode for Texts {
+    fn decode(value: &Value, decoder: &mut Decoder<'_>) -> Option<Self> {
+        match value.kind {
+            Kind::String(_) => String::decode(value, decoder).map(Self::One),
+            Kind::Array(_) => Vec::decode(value, decoder).map(Self::Many),
+            _ => decoder.wrong_type(value, "a string or a list of strings"),
+        }
+    }
+}
+
+impl At<Texts> {
+    /// Each text, and where it stands.
+    pub(crate) fn each(&self) -> impl Iterator<Item = At<String>> + '_ {
+        let (one, many) = match &self.value {
+            Texts::One(text) => (Some(text), None),
+            Texts::Many(texts) => (None, Some(texts)),
+        };
+        let one = one.into_iter().map(|text| At {
+            value: text.clone(),
+            span: self.span,
+        });
+        one.chain(many.into_iter().flatten().cloned())
     }
 }
 

@@ -1,12 +1,11 @@
 //! CORE: layer 7: listeners, upstreams, sites and routes.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Access, Balance, Check, Compression, Place, Queue, SiteTls, Sticky};
+use super::{Access, Balance, Check, Compression, HeaderEdits, Place, Queue, SiteTls, Sticky};
 use crate::unit::{Bytes, Interval, Percent, Weight};
 
 /// Addresses that edge binds on every node of a group.
@@ -242,10 +241,10 @@ pub struct Route {
     pub access: Access,
     /// Largest request body; 0 for no limit. Default 10 MiB (413 beyond).
     pub max_body: Bytes,
-    /// Header fields set on the request to the upstream.
-    pub set_request_headers: BTreeMap<String, String>,
-    /// Header fields set on the response.
-    pub set_response_headers: BTreeMap<String, String>,
+    /// What is done to header fields of requests to the upstream.
+    pub request_headers: HeaderEdits,
+    /// What is done to header fields of responses: the upstream's, and edge's own.
+    pub response_headers: HeaderEdits,
     /// Which responses of the upstream are compressed; `None`: none.
     pub compress: Option<Compression>,
     /// Where it is declared.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::decode::{At, Cidr, Items, WholeNumber, short_or_table, table, words};
+use crate::decode::{At, Cidr, Items, Texts, WholeNumber, short_or_table, table, words};
 use crate::raw::balance::{Balance, Queue, Sticky};
 use crate::raw::check::CheckRef;
 use crate::raw::tls::SiteTls;
@@ -177,6 +177,18 @@ table! {
             deny: Vec<At<Cidr>>,
             /// Its certificate, for its hosts on listeners with TLS; `"*"` has the one for any other name, which without it gets no connection.
             tls: SiteTls,
+            /// Header fields set on requests to upstreams; "" removes the field. Levels merge: `[edge]`, site, route; the inner one has the last word on a name.
+            set_request_headers: BTreeMap<String, At<String>>,
+            /// Header fields set on responses, edge's own as well; "" removes the field.
+            set_response_headers: BTreeMap<String, At<String>>,
+            /// Header fields put beside those that requests have: a value, or a list of values.
+            add_request_headers: BTreeMap<String, At<Texts>>,
+            /// Header fields put beside those that responses have: a value, or a list of values.
+            add_response_headers: BTreeMap<String, At<Texts>>,
+            /// Header fields that upstreams are not sent.
+            remove_request_headers: Vec<At<String>>,
+            /// Header fields that clients are not sent.
+            remove_response_headers: Vec<At<String>>,
             /// Whether responses of upstreams are compressed: true, false or a table; default: as of `[edge]`.
             compress: CompressRef,
         }
@@ -212,10 +224,18 @@ table! {
             timeouts: Timeouts,
             /// Largest request body; 0B for no limit. Default 10MiB.
             max_body: Bytes,
-            /// Header fields set on the request to the upstream.
+            /// Header fields set on requests to upstreams; "" removes the field. Levels merge: `[edge]`, site, route; the inner one has the last word on a name.
             set_request_headers: BTreeMap<String, At<String>>,
-            /// Header fields set on the response.
+            /// Header fields set on responses, edge's own as well; "" removes the field.
             set_response_headers: BTreeMap<String, At<String>>,
+            /// Header fields put beside those that requests have: a value, or a list of values.
+            add_request_headers: BTreeMap<String, At<Texts>>,
+            /// Header fields put beside those that responses have: a value, or a list of values.
+            add_response_headers: BTreeMap<String, At<Texts>>,
+            /// Header fields that upstreams are not sent.
+            remove_request_headers: Vec<At<String>>,
+            /// Header fields that clients are not sent.
+            remove_response_headers: Vec<At<String>>,
             /// Whether responses of upstreams are compressed: true, false or a table; default: as of the site.
             compress: CompressRef,
         }

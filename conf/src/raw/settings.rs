@@ -1,6 +1,8 @@
 //! CORE: settings of the daemons, defaults and secrets as written.
 
-use crate::decode::{AddressPort, WholeNumber, short_or_table, table, words};
+use std::collections::BTreeMap;
+
+use crate::decode::{AddressPort, At, Texts, WholeNumber, short_or_table, table, words};
 use crate::raw::check::CheckDefaults;
 use crate::raw::failover::VrrpDefaults;
 use crate::raw::layer7::{CompressRef, Retry, Timeouts};
@@ -54,6 +56,18 @@ table! {
             tls: EdgeTls,
             /// The access log: "off", "stdout", an absolute path, or a table.
             access_log: AccessLogRef,
+            /// Header fields set on requests to upstreams; "" removes the field. Levels merge: `[edge]`, site, route; the inner one has the last word on a name.
+            set_request_headers: BTreeMap<String, At<String>>,
+            /// Header fields set on responses, edge's own as well; "" removes the field.
+            set_response_headers: BTreeMap<String, At<String>>,
+            /// Header fields put beside those that requests have: a value, or a list of values.
+            add_request_headers: BTreeMap<String, At<Texts>>,
+            /// Header fields put beside those that responses have: a value, or a list of values.
+            add_response_headers: BTreeMap<String, At<Texts>>,
+            /// Header fields that upstreams are not sent.
+            remove_request_headers: Vec<At<String>>,
+            /// Header fields that clients are not sent.
+            remove_response_headers: Vec<At<String>>,
             /// Whether responses of upstreams are compressed: true, false or a table; sites and routes may say otherwise. Default false.
             compress: CompressRef,
             /// Metrics and status page.

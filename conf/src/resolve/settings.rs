@@ -42,6 +42,7 @@ impl Resolver<'_> {
         let no_limits = raw::Limits::default();
         let limits = edge.limits.as_deref().unwrap_or(&no_limits);
         self.check_compression("edge", edge.compress.as_ref());
+        self.check_edge_headers(edge);
         EdgeSettings {
             readiness: edge
                 .readiness

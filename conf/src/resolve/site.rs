@@ -1,13 +1,13 @@
 //! CORE: sites and routes: hosts, paths, what is done with a request.
 
-use std::collections::BTreeMap;
-
+use super::header::Direction;
 use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element, Items};
 use crate::platform::{HostPattern, PathMatch, Route, RouteAction, Site, Timeouts};
 use crate::problems::Tiers;
 use crate::raw::layer7 as raw;
+use crate::source::Span;
 use crate::unit::{Bytes, Interval};
 
 const DEFAULT_CONNECT: Interval = Interval::from_secs(3);
@@ -17,6 +17,18 @@ const DEFAULT_READ: Interval = Interval::from_secs(60);
 /// nginx has 1 MiB, which every second site raises.
 const DEFAULT_MAX_BODY: Bytes = Bytes::mib(10);
 const DEFAULT_REDIRECT: u16 = 302;
+/// Header fields that frame a message, or concern one connection.
+const FRAMING: [&str; 9] = [
+    "connection",
+    "transfer-encoding",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "upgrade",
+    "http2-settings",
+    "te",
+    "trailer",
+];
 
 impl Resolver<'_> {
     pub(super) fn sites(&mut self) -> Vec<Site> {
@@ -80,6 +92,7 @@ impl Resolver<'_> {
         self.check_compression(key, site.compress.as_ref());
         self.check_limits(site.limits.as_ref(), &format!("{key}.limits"));
         self.check_access(site.allow.as_ref(), site.deny.as_ref(), key);
+        self.check_site_headers(key, site);
         let raw: Option<&At<Items<raw::Route>>> = site.route.as_ref();
         let mut routes = Vec::new();
         if let Some(empty) = raw.filter(|routes| routes.0.is_empty()) {
@@ -99,21 +112,7 @@ impl Resolver<'_> {
             let path = self.path(&key, element);
             let action = self.action(&key, element);
             let route = &element.raw;
-            let headers =
-                |fields: &Option<At<BTreeMap<String, At<String>>>>| -> BTreeMap<String, String> {
-                    let fields = fields.iter().flat_map(|fields| &fields.value);
-                    fields
-                        .map(|(name, value)| (name.clone(), value.value.clone()))
-                        .collect()
-                };
-            for (fields, word) in [
-                (&route.set_request_headers, "set_request_headers"),
-                (&route.set_response_headers, "set_response_headers"),
-            ] {
-                for (name, value) in fields.iter().flat_map(|fields| &fields.value) {
-                    self.header(name, value, &format!("{key}.{word}"), Tiers::LAYER7);
-                }
-            }
+            self.check_route_headers(&key, route);
             self.check_compression(&key, route.compress.as_ref());
             self.check_limits(route.limits.as_ref(), &format!("{key}.limits"));
             self.check_access(route.allow.as_ref(), route.deny.as_ref(), &key);
@@ -127,8 +126,8 @@ impl Resolver<'_> {
                 action,
                 timeouts: self.timeouts(route),
                 max_body: given(&route.max_body).unwrap_or(DEFAULT_MAX_BODY),
-                set_request_headers: headers(&route.set_request_headers),
-                set_response_headers: headers(&route.set_response_headers),
+                request_headers: self.headers(Direction::Request, site, route),
+                response_headers: self.headers(Direction::Response, site, route),
                 compress: self.compression(route.compress.as_ref(), site.compress.as_ref()),
                 place: self.place(element.name),
             });
@@ -285,17 +284,9 @@ impl Resolver<'_> {
 
     /// A header field that can be sent as it is (RFC 9110 sections 5.1 and 5.5), and that is not ours to set.
     pub(super) fn header(&mut self, name: &str, value: &At<String>, key: &str, tiers: Tiers) {
-        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if name.is_empty() || !name.chars().all(token) {
-            self.report(
-                codes::BAD_HEADER,
-                tiers,
-                value.span,
-                key,
-                format!("`{name}` cannot be the name of a header field"),
-            )
-            .help("letters, digits and `-`");
-        } else if value.chars().any(|c| c.is_control() && c != '\t') {
+        if self.header_name(name, value.span, key, tiers)
+            && value.chars().any(|c| c.is_control() && c != '\t')
+        {
             self.report(
                 codes::BAD_HEADER,
                 tiers,
@@ -304,26 +295,35 @@ impl Resolver<'_> {
                 format!("the value of `{name}` has a control character in it"),
             )
             .help("a line break would begin another header field");
-        } else if [
-            "connection",
-            "transfer-encoding",
-            "content-length",
-            "keep-alive",
-            "upgrade",
-            "te",
-            "trailer",
-        ]
-        .contains(&name.to_ascii_lowercase().as_str())
-        {
+        }
+    }
+
+    /// Whether a header field of this name may be touched; reports it if not.
+    pub(super) fn header_name(&mut self, name: &str, span: Span, key: &str, tiers: Tiers) -> bool {
+        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if name.is_empty() || !name.chars().all(token) {
+            self.report(
+                codes::BAD_HEADER,
+                tiers,
+                span,
+                key,
+                format!("`{name}` cannot be the name of a header field"),
+            )
+            .help("letters, digits and `-`");
+            return false;
+        }
+        let framing = FRAMING.contains(&name.to_ascii_lowercase().as_str());
+        if framing {
             self.report(
                 codes::FRAMING_HEADER,
                 tiers,
-                value.span,
+                span,
                 key,
-                format!("`{name}` cannot be set: it describes the connection, not the message"),
+                format!("`{name}` cannot be changed: it describes the connection, not the message"),
             )
             .help("edge sets it itself, for each side of the connection");
         }
+        !framing
     }
 }
 

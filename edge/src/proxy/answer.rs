@@ -6,27 +6,42 @@ use pingora_core::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::context::Context;
+use super::fields;
 use crate::page::{self, Page};
 
 /// An error page.
-pub(super) async fn error(session: &mut Session, status: u16) -> Result<()> {
+pub(super) async fn error(session: &mut Session, ctx: &Context, status: u16) -> Result<()> {
     let Page { content_type, body } = page::error(status, session.get_header_bytes(header::ACCEPT));
     let mut head = head(status, body.len(), content_type)?;
     head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    fields::own(&mut head, ctx, true);
     send(session, head, body.into()).await
 }
 
 /// A redirect.
-pub(super) async fn redirect(session: &mut Session, status: u16, location: &str) -> Result<()> {
+pub(super) async fn redirect(
+    session: &mut Session,
+    ctx: &Context,
+    status: u16,
+    location: &str,
+) -> Result<()> {
     let body = format!("{status} {}\n{location}\n", page::reason(status));
     let mut head = head(status, body.len(), "text/plain; charset=utf-8")?;
     head.insert_header(header::LOCATION, location)?;
+    fields::own(&mut head, ctx, false);
     send(session, head, body.into()).await
 }
 
 /// A text of the file.
-pub(super) async fn text(session: &mut Session, status: u16, body: &str) -> Result<()> {
-    let head = head(status, body.len(), "text/plain; charset=utf-8")?;
+pub(super) async fn text(
+    session: &mut Session,
+    ctx: &Context,
+    status: u16,
+    body: &str,
+) -> Result<()> {
+    let mut head = head(status, body.len(), "text/plain; charset=utf-8")?;
+    fields::own(&mut head, ctx, false);
     send(session, head, body.to_owned().into()).await
 }
 

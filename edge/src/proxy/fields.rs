@@ -24,6 +24,10 @@ impl Fields for Request<'_> {
         let _ = self.0.insert_header(name, value);
     }
 
+    fn add(&mut self, name: HeaderName, value: HeaderValue) {
+        let _ = self.0.append_header(name, value);
+    }
+
     fn unset(&mut self, name: &HeaderName) {
         self.0.remove_header(name);
     }
@@ -38,6 +42,10 @@ impl Fields for Response<'_> {
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         let _ = self.0.insert_header(name, value);
+    }
+
+    fn add(&mut self, name: HeaderName, value: HeaderValue) {
+        let _ = self.0.append_header(name, value);
     }
 
     fn unset(&mut self, name: &HeaderName) {
@@ -115,10 +123,11 @@ pub(super) fn to_client(
 ) -> Result<()> {
     let upgraded = response.status == http::StatusCode::SWITCHING_PROTOCOLS;
     rewrite::response(&mut Response(response), upgraded);
-    if upgraded || !response.status.is_informational() {
-        bind(session, response, ctx)?;
+    if response.status.is_informational() && !upgraded {
+        return Ok(());
     }
-    if !response.status.is_informational() {
+    bind(session, response, ctx)?;
+    if !upgraded {
         response.insert_header(header::SERVER, SERVER)?;
     }
     if let Some((_, state)) = ctx.route() {
@@ -143,4 +152,15 @@ fn bind(session: &Session, response: &mut ResponseHeader, ctx: &Context) -> Resu
         response.append_header(header::SET_COOKIE, cookie)?;
     }
     Ok(())
+}
+
+/// The file's edits of an answer of edge's own. `page`: an error page.
+pub(super) fn own(response: &mut ResponseHeader, ctx: &Context, page: bool) {
+    let Some((_, state)) = ctx.route() else {
+        return;
+    };
+    match page {
+        true => state.response_edits.apply_to_page(&mut Response(response)),
+        false => state.response_edits.apply(&mut Response(response)),
+    }
 }

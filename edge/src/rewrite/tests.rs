@@ -242,24 +242,6 @@ fn an_upgrade_keeps_what_it_needs() {
     assert_eq!(text(&answer, "upgrade"), Some("websocket"));
 }
 
-#[test]
-fn the_file_has_the_last_word() {
-    let file = BTreeMap::from([
-        ("X-Env".to_owned(), "prod".to_owned()),
-        ("X-Forwarded-Proto".to_owned(), String::new()),
-    ]);
-    let edits = Edits::compile(&file).unwrap();
-    let mut fields = map(&[("x-env", "client"), ("x-env", "twice")]);
-    request(&mut fields, &facts(), &[], false);
-    edits.apply(&mut fields);
-    assert_eq!(text(&fields, "x-env"), Some("prod"));
-    assert_eq!(text(&fields, "x-forwarded-proto"), None);
-    for (name, value) in [("X Env", "x"), ("", "x"), ("X-Env", "a\r\nX-Evil: b")] {
-        let file = BTreeMap::from([(name.to_owned(), value.to_owned())]);
-        assert!(Edits::compile(&file).is_err(), "{name:?}: {value:?}");
-    }
-}
-
 proptest! {
     /// Without trusted proxies nothing a client writes changes who it is or what the server is told about it.
     #[test]

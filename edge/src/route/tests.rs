@@ -1,6 +1,6 @@
 //! Tables for hosts and paths, a naive model, and ten thousand sites.
 
-use conf::platform::{Route, RouteAction, Timeouts};
+use conf::platform::{HeaderEdits, Route, RouteAction, Timeouts};
 use conf::unit::{Bytes, Interval};
 use proptest::prelude::*;
 
@@ -22,8 +22,8 @@ fn route(path: PathMatch) -> Route {
         },
         timeouts,
         max_body: Bytes::mib(10),
-        set_request_headers: BTreeMap::new(),
-        set_response_headers: BTreeMap::new(),
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
         compress: None,
         place: Place::default(),
     }

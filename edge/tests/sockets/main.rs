@@ -19,6 +19,7 @@ mod drain;
 mod frames;
 mod gate;
 mod harness;
+mod headers;
 mod http2;
 mod operate;
 mod origin;
