@@ -157,6 +157,7 @@ const DURATIONS: &[&str] = &[
     "connect",
     "send",
     "read",
+    "total",
     "drain_delay",
     "header_timeout",
     "body_timeout",

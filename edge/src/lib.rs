@@ -45,6 +45,7 @@ pub mod sniff;
 mod state;
 pub mod sticky;
 mod tls;
+pub mod total;
 mod trust;
 mod upstream;
 mod why;

@@ -18,6 +18,7 @@ pub(crate) mod park;
 pub(crate) mod ready;
 pub(crate) mod socket;
 pub(crate) mod stream;
+mod total;
 pub(crate) mod transport;
 
 use std::collections::BTreeMap;

@@ -20,16 +20,18 @@ mod protect;
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use conf::platform::{EdgeLimits, RouteAction};
+use conf::platform::{EdgeLimits, RouteAction, UpstreamProtocol};
 use daemon::clock;
 use http::header::{self, HeaderMap};
 use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -42,6 +44,7 @@ use crate::page;
 use crate::retry::{self, Decision, Failure};
 use crate::route::{normalise_host, normalise_path};
 use crate::shared::Shared;
+use crate::total;
 use choose::NoServer;
 use context::{Context, Current, Local};
 
@@ -115,6 +118,7 @@ impl ProxyHttp for EdgeProxy {
                 if misdirected(ctx, conn, site) {
                     return Err(status(421, "the connection is for another name"));
                 }
+                begin_total(ctx);
                 Ok(())
             }
             crate::route::Decision::NoRoute { .. } => Err(status(404, "no route for this path")),
@@ -168,6 +172,9 @@ impl ProxyHttp for EdgeProxy {
         let Some(upstream) = &state.upstream else {
             return Err(status(500, "the route's upstream is missing"));
         };
+        if ctx.is_over(now) {
+            return Err(status(504, context::OVER));
+        }
         if ctx.first.is_none() {
             upstream.count_request(now);
         } else {
@@ -178,7 +185,14 @@ impl ProxyHttp for EdgeProxy {
                 .fetch_add(1, Ordering::Relaxed);
         }
         ctx.first.get_or_insert(now);
-        let pick = choose::server(session, ctx, upstream, now).await;
+        let pick = choose::server(session, ctx, upstream, now);
+        let pick = match ctx.left(now) {
+            None => pick.await,
+            // Whoever waits for a place waits no longer than the request may last.
+            Some(left) => tokio::time::timeout(left, pick)
+                .await
+                .map_err(|_| status(504, context::OVER))?,
+        };
         let pick = pick.map_err(|none| {
             let code = ctx.failed_with.unwrap_or(503);
             match none {
@@ -192,7 +206,31 @@ impl ProxyHttp for EdgeProxy {
             return Err(status(500, "no such server"));
         };
         ctx.current = Some(current);
-        Ok(Box::new(upstream.peer(address, &route.timeouts)))
+        Ok(Box::new(upstream.peer(
+            address,
+            &route.timeouts,
+            ctx.left(clock::now()),
+        )))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _: bool,
+        _: &HttpPeer,
+        descriptor: RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        // A connection of HTTP/2 carries other requests too; there the clipped time of reads ends the wait.
+        let alone = ctx
+            .current
+            .as_ref()
+            .is_some_and(|current| current.upstream().config.protocol == UpstreamProtocol::Http1);
+        if let Some(total) = ctx.total().filter(|_| alone) {
+            total.connected(descriptor);
+        }
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -220,6 +258,9 @@ impl ProxyHttp for EdgeProxy {
             && !stream.body(seen, ended)
         {
             return Err(status(408, "the request body comes too slowly").into_down());
+        }
+        if ended {
+            ctx.request_ended.get_or_insert_with(clock::now);
         }
         if session.was_upgraded() {
             return Ok(());
@@ -285,11 +326,17 @@ impl ProxyHttp for EdgeProxy {
             }
             // As in nginx, only the server's silence ends a tunnel: a client that listens owes nothing.
             session.set_read_timeout(None);
+            if let Some(total) = ctx.total() {
+                total.end();
+            }
         }
         if last || code == 101 {
             ctx.status = code;
             if let Some(stream) = &ctx.stream {
                 stream.answered();
+            }
+            if let Some(total) = ctx.total() {
+                total.responds();
             }
         }
         fields::to_client(session, response, ctx)?;
@@ -332,7 +379,10 @@ impl ProxyHttp for EdgeProxy {
             let count = &current.upstream().ports_exhausted;
             count.fetch_add(1, Ordering::Relaxed);
         }
-        let decision = self.failed(session, ctx, Failure::Connect);
+        let decision = match over(ctx, true) {
+            Some(over) => self.failed(session, ctx, over),
+            None => self.failed(session, ctx, Failure::Connect),
+        };
         ctx.end_attempt(0);
         error.set_retry(decision == Decision::Retry);
         error
@@ -357,7 +407,11 @@ impl ProxyHttp for EdgeProxy {
         ctx.failed_with = Some(failure::status(&error));
         ctx.failed_why = Some(failure::note(&error, false, false));
         let responded = answered(session).is_some();
-        let decision = self.failed(session, ctx, failure::kind(&error, reused && !responded));
+        let failure = match over(ctx, false).filter(|_| !responded) {
+            Some(over) => over,
+            None => failure::kind(&error, reused && !responded),
+        };
+        let decision = self.failed(session, ctx, failure);
         if !responded {
             ctx.end_attempt(0);
         }
@@ -372,9 +426,18 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut Context,
     ) -> FailToProxy {
         let refused = ctx.conn.as_ref().and_then(|conn| conn.refused());
-        let code = refused.unwrap_or_else(|| failure::status(error));
         let responded = answered(session).is_some();
+        let over = refused.is_none()
+            && !responded
+            && !failure::is_downstream(error)
+            && ctx.is_over(clock::now());
+        let code = match refused {
+            Some(refused) => refused,
+            None if over => 504,
+            None => failure::status(error),
+        };
         let why = match ctx.failed_why.take() {
+            _ if over => Cow::Borrowed(context::OVER),
             Some(why) if !responded && refused.is_none() && !failure::is_downstream(error) => why,
             _ => failure::note(error, refused.is_some(), responded),
         };
@@ -445,12 +508,14 @@ impl EdgeProxy {
         };
         ctx.tried.push(index);
         if let Some(member) = upstream.members.get(index) {
-            let counter = if failure == Failure::Connect {
-                &member.stats.connect_failed
-            } else {
-                &member.stats.broken
+            let counter = match failure {
+                Failure::Connect => Some(&member.stats.connect_failed),
+                Failure::Over { server: false } => None,
+                _ => Some(&member.stats.broken),
             };
-            counter.fetch_add(1, Ordering::Relaxed);
+            if let Some(counter) = counter {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
             if failure.counts_against()
                 && let Outcome::Ejected { .. } = upstream.balancer.failed(index, now)
             {
@@ -476,12 +541,41 @@ impl EdgeProxy {
             decision = Decision::Deny(retry::Denied::Budget);
         }
         if let Decision::Deny(denied) = decision
-            && denied != retry::Denied::Responded
+            && !matches!(denied, retry::Denied::Responded | retry::Denied::Over)
         {
             ctx.note = Cow::Owned(format!("retry_denied={denied}"));
         }
         decision
     }
+}
+
+/// Starts the time of the request, if its route limits it. Edge's own answers need none.
+fn begin_total(ctx: &Context) {
+    let route = ctx.route().filter(|(_, state)| state.upstream.is_some());
+    let limit = route.and_then(|(route, _)| route.timeouts.total);
+    if let (Some(limit), Some(total)) = (limit, ctx.total()) {
+        total.begin(clock::now() + limit.as_duration());
+    }
+}
+
+/// How the attempt under way failed, if the request's time is up.
+fn over(ctx: &Context, connecting: bool) -> Option<Failure> {
+    let now = clock::now();
+    if !ctx.is_over(now) {
+        return None;
+    }
+    let began = ctx.current.as_ref()?.began;
+    let total = ctx.route()?.0.timeouts.total?.as_duration();
+    // Before there is a connection the client was not let say anything.
+    let since = match (connecting, ctx.request_ended) {
+        (true, _) => began,
+        (false, Some(ended)) => ended.max(began),
+        (false, None) => now,
+    };
+    let waited = now.since(since);
+    Some(Failure::Over {
+        server: total::blames_server(total, waited),
+    })
 }
 
 /// The status with which the client was answered: `100 Continue` and the like are no answer, but Pingora counts them as one.

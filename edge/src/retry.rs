@@ -20,6 +20,11 @@ pub enum Failure {
     ReusedClosed,
     /// The connection broke or timed out after the request began to go out, or the answer was not HTTP.
     Sent,
+    /// `timeouts.total` was over. `server`: it had its fair part of the time.
+    Over {
+        /// Whether it speaks against the server.
+        server: bool,
+    },
     /// The server answered with this status and the upstream counts it (`retry.on_status`).
     Status(u16),
 }
@@ -27,7 +32,10 @@ pub enum Failure {
 impl Failure {
     /// Whether the failure speaks against the server, for passive health: an idle connection that was closed in a race does not.
     pub fn counts_against(self) -> bool {
-        !matches!(self, Failure::ReusedClosed)
+        !matches!(
+            self,
+            Failure::ReusedClosed | Failure::Over { server: false }
+        )
     }
 }
 
@@ -62,6 +70,8 @@ pub enum Decision {
 pub enum Denied {
     /// The client has part of a response.
     Responded,
+    /// The request has no time left.
+    Over,
     /// The request may have been carried out, and its method must not be repeated.
     NonIdempotent,
     /// The body is gone from the retry buffer.
@@ -80,6 +90,7 @@ impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Denied::Responded => "responded",
+            Denied::Over => "over",
             Denied::NonIdempotent => "non_idempotent",
             Denied::BodyGone => "body_gone",
             Denied::Attempts => "attempts",
@@ -107,6 +118,8 @@ pub fn is_failed_status(policy: &Retry, status: u16) -> bool {
 pub fn decide(policy: &Retry, attempt: &Attempt<'_>, now: Moment) -> Decision {
     let denied = if attempt.responded {
         Some(Denied::Responded)
+    } else if matches!(attempt.failure, Failure::Over { .. }) {
+        Some(Denied::Over)
     } else if attempt.failure != Failure::Connect && !is_idempotent(attempt.method) {
         Some(Denied::NonIdempotent)
     } else if !attempt.replayable {
@@ -174,6 +187,11 @@ mod tests {
                 Method::from_bytes(b"LOCK").unwrap(),
                 Failure::Sent,
                 Deny(Denied::NonIdempotent),
+            ),
+            (
+                Method::GET,
+                Failure::Over { server: true },
+                Deny(Denied::Over),
             ),
             (Method::GET, Failure::Status(503), Deny(Denied::Status)),
             (
@@ -271,6 +289,8 @@ mod tests {
             assert!(!is_failed_status(&POLICY, status), "{status}");
         }
         assert!(Failure::Connect.counts_against() && !Failure::ReusedClosed.counts_against());
+        assert!(Failure::Over { server: true }.counts_against());
+        assert!(!Failure::Over { server: false }.counts_against());
     }
 
     proptest! {

@@ -13,9 +13,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use conf::Moment;
 use conf::platform::{self, Balance, InitialState, ServerAddress, UpstreamProtocol};
+use conf::unit::Interval;
 use daemon::clock;
 use daemon::intent::{Intent, Want};
 use pingora_core::connectors::l4::BindTo;
@@ -29,6 +31,9 @@ use material::Material;
 use queue::Waiting;
 
 use crate::sticky::Binder;
+
+/// So much later than `timeouts.total` ends what is waited for at a server: the request's own timer is to go first.
+const SLACK: Duration = Duration::from_millis(20);
 
 /// What names resolve to: `host:port` to addresses. A name without entry has not resolved yet.
 pub(crate) type Resolved = BTreeMap<String, Vec<SocketAddr>>;
@@ -211,17 +216,27 @@ impl Upstream {
     }
 
     /// A peer for Pingora, with every timeout set: all of its own defaults are "none".
-    pub(crate) fn peer(&self, address: SocketAddr, timeouts: &platform::Timeouts) -> HttpPeer {
+    pub(crate) fn peer(
+        &self,
+        address: SocketAddr,
+        timeouts: &platform::Timeouts,
+        left: Option<Duration>,
+    ) -> HttpPeer {
+        // Nothing is waited for longer than the request has; the request's own timer goes first.
+        let within = |time: Interval| {
+            let time = time.as_duration();
+            Some(left.map_or(time, |left| time.min(left + SLACK)))
+        };
         let sni = self.config.tls.as_ref().map(|tls| tls.server_name.clone());
         let mut peer = HttpPeer::new(address, sni.is_some(), sni.unwrap_or_default());
         peer.group_key = self.group_key;
         let shown = self.material.shown.as_ref();
         peer.client_cert_key = shown.map(|shown| Arc::clone(&shown.pair));
         let options = &mut peer.options;
-        options.connection_timeout = Some(timeouts.connect.as_duration());
-        options.total_connection_timeout = Some(timeouts.connect.as_duration());
-        options.write_timeout = Some(timeouts.send.as_duration());
-        options.read_timeout = Some(timeouts.read.as_duration());
+        options.connection_timeout = within(timeouts.connect);
+        options.total_connection_timeout = within(timeouts.connect);
+        options.write_timeout = within(timeouts.send);
+        options.read_timeout = within(timeouts.read);
         options.idle_timeout = Some(self.config.keepalive_timeout.as_duration());
         // Without TLS Pingora takes H2 alone for prior knowledge.
         options.alpn = match self.config.protocol {

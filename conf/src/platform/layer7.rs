@@ -300,4 +300,6 @@ pub struct Timeouts {
     pub send: Interval,
     /// Between two reads from a server. Default 60 s.
     pub read: Interval,
+    /// From the whole request head to the end of the response, over all attempts; `None`: any time. Tunnels after a 101 have no such limit.
+    pub total: Option<Interval>,
 }

@@ -315,6 +315,8 @@ table! {
             send: Interval,
             /// Between two reads. Default 60s.
             read: Interval,
+            /// From the whole request head to the end of the response, over all attempts; 0s: any time. Default 0s.
+            total: Interval,
         }
     }
 }

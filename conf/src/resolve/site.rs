@@ -142,15 +142,15 @@ impl Resolver<'_> {
             .as_ref()
             .and_then(|defaults| defaults.timeouts.as_deref());
         let own = route.timeouts.as_deref();
-        let pick = |field: fn(&raw::Timeouts) -> &Option<At<Interval>>, default: Interval| {
+        let pick = |field: fn(&raw::Timeouts) -> &Option<At<Interval>>| {
             own.and_then(|own| given(field(own)))
                 .or_else(|| given(field(defaults?)))
-                .unwrap_or(default)
         };
         Timeouts {
-            connect: pick(|timeouts| &timeouts.connect, DEFAULT_CONNECT),
-            send: pick(|timeouts| &timeouts.send, DEFAULT_SEND),
-            read: pick(|timeouts| &timeouts.read, DEFAULT_READ),
+            connect: pick(|timeouts| &timeouts.connect).unwrap_or(DEFAULT_CONNECT),
+            send: pick(|timeouts| &timeouts.send).unwrap_or(DEFAULT_SEND),
+            read: pick(|timeouts| &timeouts.read).unwrap_or(DEFAULT_READ),
+            total: pick(|timeouts| &timeouts.total).filter(|total| !total.is_zero()),
         }
     }
 

@@ -16,12 +16,13 @@ use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
-use super::Worker;
 use super::stream::{Conn, EdgeStream};
+use super::{Worker, total};
 use crate::life::Counted;
 use crate::pace::Pace;
 use crate::proxy::EdgeProxy;
 use crate::shared::Shared;
+use crate::total::Total;
 
 /// Streams that one connection may have open at once.
 const STREAMS: u32 = 100;
@@ -44,6 +45,8 @@ pub(crate) struct StreamFacts {
     pace: Mutex<Pace>,
     body_ended: AtomicBool,
     late: AtomicBool,
+    /// The time of its request.
+    pub(crate) total: Total,
 }
 
 impl StreamFacts {
@@ -59,6 +62,7 @@ impl StreamFacts {
             pace: Mutex::new(pace),
             body_ended: AtomicBool::new(false),
             late: AtomicBool::new(false),
+            total: Total::default(),
         }
     }
 
@@ -182,11 +186,12 @@ impl HttpServerApp for Connection {
         let _open = Counted::new(&self.conn.streams);
         let kill = &self.shared.life.kill;
         let request = HttpServerApp::process_new_http(&self.proxy, session, shutdown);
+        let request = total::bounded(&facts.total, STREAM.scope(Arc::clone(&facts), request));
         // Dropped, a request resets its stream, and its context writes the line.
         tokio::select! {
             biased;
             () = kill.cancelled() => None,
-            ended = STREAM.scope(Arc::clone(&facts), request) => ended,
+            ended = request => ended.flatten(),
             () = facts.late(limit) => None,
         }
     }

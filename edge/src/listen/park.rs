@@ -13,7 +13,7 @@ use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
 
 use super::stream::{Arrived, Conn, EdgeStream, TlsFacts};
-use super::{Worker, http2};
+use super::{Worker, http2, total};
 use crate::life::Counted;
 use crate::limit::{Awaiting, Deadlines};
 use crate::observe::line::Line;
@@ -111,9 +111,15 @@ async fn handle(
     session.set_read_timeout(body_timeout);
     session.set_write_timeout(body_timeout);
     session.set_total_drain_timeout(body_timeout);
-    session.set_connection_user_context(Some(Box::new(Arrival { conn, began })));
+    conn.total.reset();
+    let arrival = Arrival {
+        conn: Arc::clone(&conn),
+        began,
+    };
+    session.set_connection_user_context(Some(Box::new(arrival)));
     let proxy = &worker.proxy;
-    let reused = HttpServerApp::process_new_http(proxy, session, &worker.shutdown).await?;
+    let request = HttpServerApp::process_new_http(proxy, session, &worker.shutdown);
+    let reused = total::bounded(&conn.total, request).await.flatten()?;
     EdgeStream::from_pingora(reused.consume().0)
 }
 

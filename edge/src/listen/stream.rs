@@ -34,6 +34,7 @@ use crate::observe::line::Tls;
 use crate::pace::Pace;
 use crate::sniff::{Sniff, sniff};
 use crate::tls::Identity;
+use crate::total::Total;
 use crate::wire::{Head, Limits, Progress, Refusal, Scanner};
 
 /// Bytes of following requests that are kept while one is answered; more stay in the kernel.
@@ -89,6 +90,8 @@ pub(crate) struct Conn {
     pub(crate) streams: AtomicU64,
     /// Its places; streams of HTTP/2 may outlive the connection itself.
     places: OnceLock<(Permit, Place)>,
+    /// The time of the request under way, where it is HTTP/1.
+    pub(crate) total: Total,
     /// Set by the hook that sees a 101: from now on bytes pass unscanned.
     pub(crate) raw: AtomicBool,
     /// The status for a body that the gate refused; 0 for none.
@@ -104,6 +107,7 @@ impl Conn {
             tls,
             streams: AtomicU64::new(0),
             places: OnceLock::new(),
+            total: Total::default(),
             raw: AtomicBool::new(false),
             refused: AtomicU16::new(0),
         }

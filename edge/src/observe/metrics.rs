@@ -242,7 +242,15 @@ impl Live {
             None,
             MetricType::Counter,
         )?;
-        ConstCounter::new(retries).encode(encoded)
+        ConstCounter::new(retries).encode(encoded)?;
+        let over = shared.stats.over_total.load(Ordering::Relaxed);
+        let encoded = encoder.encode_descriptor(
+            "edge_requests_over_total_timeout",
+            "Requests that timeouts.total ended",
+            None,
+            MetricType::Counter,
+        )?;
+        ConstCounter::new(over).encode(encoded)
     }
 
     fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -177,6 +177,8 @@ pub(crate) struct Stats {
     pub(crate) upstream_duration: Histogram,
     /// Attempts beyond a request's first.
     pub(crate) retries: AtomicU64,
+    /// Requests that `timeouts.total` ended.
+    pub(crate) over_total: AtomicU64,
     /// Requests that the gate refused, of which Pingora never heard.
     pub(crate) refused: RouteStats,
     /// Requests that no site or route takes.

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use conf::Moment;
 use conf::platform::Route;
@@ -21,7 +22,11 @@ use crate::request_limit::Place;
 use crate::rewrite;
 use crate::shared::Shared;
 use crate::state::{RouteState, Snapshot};
+use crate::total::Total;
 use crate::upstream::{Member, Upstream};
+
+/// Why a request ended whose time was up.
+pub(crate) const OVER: &str = "timeouts.total is over";
 
 /// What a data thread's hooks share: one per thread, so that threads do not fight for its reference count.
 #[derive(Debug)]
@@ -110,6 +115,8 @@ pub(crate) struct Context {
     pub(crate) failed_why: Option<Cow<'static, str>>,
     /// Places of limits, held to the request's end.
     pub(crate) held: Vec<Place>,
+    /// When the client had said all that it has to say.
+    pub(crate) request_ended: Option<Moment>,
     /// Request body bytes seen.
     pub(crate) body: u64,
     /// The response body's encoder, while it is compressed.
@@ -141,6 +148,7 @@ impl Context {
             failed_with: None,
             failed_why: None,
             held: Vec::new(),
+            request_ended: None,
             body: 0,
             encoder: None,
             status: 0,
@@ -155,8 +163,29 @@ impl Context {
         self.snapshot.route(site, route)
     }
 
+    /// The time that the request has.
+    pub(crate) fn total(&self) -> Option<&Total> {
+        match &self.stream {
+            Some(stream) => Some(&stream.total),
+            None => self.conn.as_ref().map(|conn| &conn.total),
+        }
+    }
+
+    /// How much is left of that time, where it is limited.
+    pub(crate) fn left(&self, now: Moment) -> Option<Duration> {
+        self.total().and_then(|total| total.left(now))
+    }
+
+    /// Whether the time is up.
+    pub(crate) fn is_over(&self, now: Moment) -> bool {
+        self.total().is_some_and(|total| total.is_over(now))
+    }
+
     /// Ends the attempt under way, with the server's status or 0, and gives its place back.
     pub(crate) fn end_attempt(&mut self, status: u16) {
+        if let Some(total) = self.total() {
+            total.disconnected();
+        }
         let Some(current) = self.current.take() else {
             return;
         };
@@ -193,8 +222,16 @@ impl Context {
         if std::mem::replace(&mut self.logged, true) || self.request.is_empty() {
             return;
         }
+        let now = clock::now();
+        if self.is_over(now) {
+            let stats = &self.local.shared.stats;
+            stats.over_total.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(total) = self.total() {
+            total.end();
+        }
         self.current = None;
-        let duration = clock::now().since(self.began);
+        let duration = now.since(self.began);
         let stats = &self.local.shared.stats;
         stats.request_duration.observe(duration);
         match self.route() {
@@ -206,7 +243,7 @@ impl Context {
         }
     }
 
-    fn write(&self, session: Option<&Session>, duration: std::time::Duration) {
+    fn write(&self, session: Option<&Session>, duration: Duration) {
         let route = self.route().map(|(_, route)| route);
         let upstream = route.and_then(|route| route.upstream.as_ref());
         let (Some(conn), log) = (&self.conn, &self.local.shared.log) else {
@@ -262,6 +299,8 @@ impl Drop for Context {
             if late && self.status == 0 {
                 self.status = 408;
                 self.note = Cow::Borrowed("the request body did not come in time");
+            } else if self.is_over(clock::now()) {
+                self.note = Cow::Borrowed(OVER);
             } else if self.note.is_empty() {
                 self.note = Cow::Borrowed("cut");
             }

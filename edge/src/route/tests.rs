@@ -11,6 +11,7 @@ fn route(path: PathMatch) -> Route {
         connect: Interval::from_secs(3),
         send: Interval::from_secs(60),
         read: Interval::from_secs(60),
+        total: None,
     };
     Route {
         limits: Vec::new(),

@@ -182,6 +182,12 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
+    /// Reads whatever comes to the end of the connection.
+    pub(crate) fn drain(&mut self) {
+        let mut bytes = vec![0; 1 << 16];
+        while matches!(self.stream.read(&mut bytes), Ok(count) if count > 0) {}
+    }
+
     /// Reads exactly so many raw bytes.
     pub(crate) fn raw(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];

@@ -7,6 +7,9 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use crate::harness::PATIENCE;
 
+/// Between two bytes of what drips.
+pub(crate) const DROP: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// An application server. It answers until it is dropped.
 pub(crate) struct Origin {
     shared: Arc<Shared>,
@@ -156,6 +159,15 @@ fn answer(
             drop(shared.release.wait_timeout_while(released, PATIENCE, |released| !*released).unwrap());
             event(stream, "data: 2\n\n") && stream.get_mut().write_all(b"0\r\n\r\n").is_ok()
         }
+        // As slow as can be, for ever: a head, or a body after its head.
+        "/drip_head" => drip(stream, b"HTTP/1.1 200 OK\r\nX-Drip: ", b"x"),
+        "/drip" => drip(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        "/endless" => {
+            let _ = send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
+            let block = vec![b'x'; 1 << 16];
+            while stream.get_mut().write_all(&block).is_ok() {}
+            false
+        }
         "/503" => reply("503 Service Unavailable", b"origin says no"),
         "/die" => false,
         "/continue" => last(stream, b"HTTP/1.1 100 Continue\r\n\r\n"),
@@ -223,6 +235,16 @@ fn as_asked(stream: &mut BufReader<TcpStream>, head: &str) -> bool {
         answer += &page;
     }
     stream.get_mut().write_all(answer.as_bytes()).is_ok()
+}
+
+/// Sends `begin`, then `drop` again and again until the peer has gone.
+fn drip(stream: &mut BufReader<TcpStream>, begin: &[u8], drop: &[u8]) -> bool {
+    let mut goes_on = stream.get_mut().write_all(begin).is_ok();
+    while goes_on {
+        std::thread::park_timeout(DROP);
+        goes_on = stream.get_mut().write_all(drop).is_ok();
+    }
+    false
 }
 
 /// The last bytes of a connection.

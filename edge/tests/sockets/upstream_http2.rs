@@ -97,6 +97,8 @@ async fn answer(
         );
     match head.uri.path() {
         "/reset" => respond.send_reset(Reason::INTERNAL_ERROR),
+        // Dropped it would be reset.
+        "/silent" => std::future::pending().await,
         "/trailers-only" => {
             let response = grpc.header("grpc-status", "12").body(()).unwrap();
             let _ = respond.send_response(response, true);
@@ -339,5 +341,33 @@ fn a_server_that_does_not_agree_on_it_gets_no_request() {
             .send_request(call("/echo"), true)
             .unwrap();
         assert_eq!(response.await.unwrap().status(), 502);
+    });
+}
+
+#[test]
+fn a_silent_stream_ends_with_its_time() {
+    run(async {
+        let server = Server::start(None).await;
+        let rest = app(&[(server.address, 1)], "protocol = \"http2\"")
+            + "timeouts = { total = \"400ms\" }\n";
+        let edge = Edge::start(|address| platform(address, LOG, &rest));
+        let socket = TcpStream::connect(edge.front()).await.unwrap();
+        let (mut client, _task) = speak(socket).await;
+        let (silent, _) = client
+            .send_request(request("GET", "/silent"), true)
+            .unwrap();
+        let (other, _) = client
+            .send_request(request("GET", "/stream"), true)
+            .unwrap();
+        assert_eq!(silent.await.unwrap().status(), 504);
+        // Its head came in time; its body is cut.
+        let other = other.await.unwrap();
+        assert_eq!(other.status(), 200);
+        assert!(other.into_body().data().await.unwrap().is_err());
+        let (answer, _) = client
+            .send_request(request("GET", "/trailers-only"), true)
+            .unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        edge.logged(&["/silent", " 504 ", "timeouts.total is over"]);
     });
 }
