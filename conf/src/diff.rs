@@ -165,7 +165,13 @@ const DURATIONS: &[&str] = &[
     "reboot_wait",
     "takeover_window",
 ];
-const SIZES: &[&str] = &["header_size", "target_size", "max_body", "min_size"];
+const SIZES: &[&str] = &[
+    "header_size",
+    "target_size",
+    "max_body",
+    "buffer_request",
+    "min_size",
+];
 const SHARES: &[&str] = &["jitter", "quorum", "floor", "max_ejected"];
 
 fn compare(path: &str, leaf: &str, old: &Value, new: &Value, changes: &mut Vec<Change>) {

@@ -195,3 +195,30 @@ fn the_demo_changes_the_blueprint_s_timings_and_nothing_else() {
     assert_ne!(demo.hash(Tier::Layer4), blueprint.hash(Tier::Layer4));
     assert_eq!(demo.sites, blueprint.sites);
 }
+
+#[test]
+fn times_and_sizes_of_a_route_are_its_own_or_the_defaults() {
+    let file = |defaults: &str, route: &str| {
+        let text = std::fs::read_to_string(root().join("deploy/examples/blueprint.toml")).unwrap();
+        let text = text.replacen("path = \"/\"", &format!("path = \"/\"\n{route}"), 1) + defaults;
+        let report = conf::load_with("platform.toml".as_ref(), &|_| Ok(text.clone()));
+        assert!(!report.has_errors(), "{}", report.render(false));
+        let route = report.platform.sites[0].routes[0].clone();
+        let total = route
+            .timeouts
+            .total
+            .map(|total| total.as_duration().as_secs());
+        (total, route.buffer_request.get())
+    };
+    let defaults = "\n[defaults.timeouts]\ntotal = \"9s\"\n";
+    assert_eq!(file("", ""), (None, 0));
+    assert_eq!(
+        file(defaults, "buffer_request = \"1MiB\""),
+        (Some(9), 1 << 20)
+    );
+    assert_eq!(
+        file(defaults, "timeouts = { total = \"2s\" }"),
+        (Some(2), 0)
+    );
+    assert_eq!(file(defaults, "timeouts = { total = \"0s\" }"), (None, 0));
+}

@@ -16,6 +16,7 @@ pub mod access;
 pub mod address_limit;
 mod apply;
 pub mod balance;
+pub mod buffer;
 mod cli;
 pub mod compress;
 mod control;

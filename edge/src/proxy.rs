@@ -3,13 +3,14 @@
 //! | hook | asks |
 //! |---|---|
 //! | `early_request_filter` | `route`: which site and route; keep-alive, anew for every request |
-//! | `request_filter` | the route's action and `max_body` |
+//! | `request_filter` | the route's action and `max_body`; `buffer`: how much of the body is read first |
 //! | `upstream_peer` | `balance`: which server |
 //! | `upstream_request_filter`, `response_filter` | `rewrite`: header fields; `compress`: whether the body is encoded |
 //! | `fail_to_connect`, `error_while_proxy`, `upstream_response_filter` | `retry`: another attempt?, `balance`: passive health |
 //! | `fail_to_proxy` | `failure`: which status |
 
 mod answer;
+mod buffer;
 mod choose;
 mod compress;
 pub(crate) mod context;
@@ -143,7 +144,10 @@ impl ProxyHttp for EdgeProxy {
             return Err(status(413, "the request body is larger than max_body"));
         }
         match &route.action {
-            RouteAction::Upstream { .. } => return Ok(false),
+            RouteAction::Upstream { .. } => {
+                buffer::fill(session, ctx, announced).await?;
+                return Ok(false);
+            }
             RouteAction::Redirect { status, location } => {
                 ctx.status = *status;
                 answer::redirect(session, ctx, *status, location).await?;
@@ -185,6 +189,7 @@ impl ProxyHttp for EdgeProxy {
                 .fetch_add(1, Ordering::Relaxed);
         }
         ctx.first.get_or_insert(now);
+        (ctx.begun, ctx.body) = (false, 0);
         let pick = choose::server(session, ctx, upstream, now);
         let pick = match ctx.left(now) {
             None => pick.await,
@@ -253,9 +258,9 @@ impl ProxyHttp for EdgeProxy {
         ended: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        let seen = body.as_ref().map_or(0, Bytes::len);
+        let came = body.as_ref().map_or(0, Bytes::len);
         if let Some(stream) = &ctx.stream
-            && !stream.body(seen, ended)
+            && !stream.body(came, ended)
         {
             return Err(status(408, "the request body comes too slowly").into_down());
         }
@@ -265,6 +270,8 @@ impl ProxyHttp for EdgeProxy {
         if session.was_upgraded() {
             return Ok(());
         }
+        buffer::join(body, ctx);
+        let seen = body.as_ref().map_or(0, Bytes::len);
         ctx.body = ctx
             .body
             .saturating_add(u64::try_from(seen).unwrap_or(u64::MAX));

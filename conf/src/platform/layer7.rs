@@ -241,6 +241,8 @@ pub struct Route {
     pub access: Access,
     /// Largest request body; 0 for no limit. Default 10 MiB (413 beyond).
     pub max_body: Bytes,
+    /// So much of a request body is read before a server is chosen; 0: none of it.
+    pub buffer_request: Bytes,
     /// What is done to header fields of requests to the upstream.
     pub request_headers: HeaderEdits,
     /// What is done to header fields of responses: the upstream's, and edge's own.

@@ -224,6 +224,8 @@ table! {
             timeouts: Timeouts,
             /// Largest request body; 0B for no limit. Default 10MiB.
             max_body: Bytes,
+            /// A request body is read to its end, or so much of it, before a server is chosen; 0B for none of it. Default 0B.
+            buffer_request: Bytes,
             /// Header fields set on requests to upstreams; "" removes the field. Levels merge: `[edge]`, site, route; the inner one has the last word on a name.
             set_request_headers: BTreeMap<String, At<String>>,
             /// Header fields set on responses, edge's own as well; "" removes the field.

@@ -126,6 +126,7 @@ impl Resolver<'_> {
                 action,
                 timeouts: self.timeouts(route),
                 max_body: given(&route.max_body).unwrap_or(DEFAULT_MAX_BODY),
+                buffer_request: given(&route.buffer_request).unwrap_or(Bytes::new(0)),
                 request_headers: self.headers(Direction::Request, site, route),
                 response_headers: self.headers(Direction::Response, site, route),
                 compress: self.compression(route.compress.as_ref(), site.compress.as_ref()),
@@ -221,6 +222,16 @@ impl Resolver<'_> {
                 "`host` has no meaning here: nothing is sent to an upstream",
             )
             .help("`host` sets the Host header towards `upstream`");
+        }
+        if let (Some(size), None) = (&raw.buffer_request, &raw.upstream) {
+            self.report(
+                codes::BUFFER_WITHOUT_UPSTREAM,
+                Tiers::LAYER7,
+                size.span,
+                format!("{key}.buffer_request"),
+                "`buffer_request` has no meaning here: no server waits for the body",
+            )
+            .help("take it out: redirects and fixed answers read no body");
         }
         match (&raw.upstream, &raw.redirect, &raw.respond) {
             (Some(upstream), None, None) => {

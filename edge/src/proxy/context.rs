@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use conf::Moment;
 use conf::platform::Route;
 use daemon::clock;
@@ -117,7 +118,13 @@ pub(crate) struct Context {
     pub(crate) held: Vec<Place>,
     /// When the client had said all that it has to say.
     pub(crate) request_ended: Option<Moment>,
-    /// Request body bytes seen.
+    /// The begin of the body, read before a server was chosen; what follows it comes from the engine.
+    pub(crate) begin: Option<Bytes>,
+    /// The attempt under way has had it.
+    pub(crate) begun: bool,
+    /// The client was told to go on with its body.
+    pub(crate) continued: bool,
+    /// Request body bytes seen in this attempt.
     pub(crate) body: u64,
     /// The response body's encoder, while it is compressed.
     pub(crate) encoder: Option<Encoder>,
@@ -149,6 +156,9 @@ impl Context {
             failed_why: None,
             held: Vec::new(),
             request_ended: None,
+            begin: None,
+            begun: false,
+            continued: false,
             body: 0,
             encoder: None,
             status: 0,

@@ -86,6 +86,9 @@ pub(super) fn to_upstream(
         trusted,
         session.is_upgrade_req(),
     );
+    if ctx.continued {
+        request.remove_header(&header::EXPECT);
+    }
     origin_form(session, request)?;
     if let RouteAction::Upstream {
         host: Some(host), ..

@@ -23,6 +23,7 @@ fn route(path: PathMatch) -> Route {
         },
         timeouts,
         max_body: Bytes::mib(10),
+        buffer_request: Bytes::new(0),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         compress: None,

@@ -12,6 +12,7 @@
 mod abuse;
 mod access_log;
 mod balance;
+mod buffering;
 mod certificates;
 mod client;
 mod compression;
