@@ -117,6 +117,7 @@ codes! {
     FRAMING_HEADER = "E0413": "Header fields that describe the connection or the message's framing are edge's own business: setting them by hand is how requests are smuggled.";
     HEADER_TWICE = "E0426": "Levels merge: `[edge]`, then the site, then the route, and the inner one has the last word on a name. Within one level a name is set, added or removed once: to set it replaces all fields of that name, to add puts one beside them.";
     BUFFER_WITHOUT_UPSTREAM = "E0427": "`buffer_request` reads a request body before a server is chosen, so that a slow client keeps no server waiting. A redirect or a fixed answer goes to no server.";
+    HEADER_VARIABLE = "E0428": "Values of header fields may have variables, `$name` or `${name}`, with nginx's names as in the access log's formats; `$$` is the sign itself. Only those are possible whose value is known when the request goes to a server, or when the response comes.";
     CLIENT_CA = "E0420": "A client's certificate is judged by the authority that signed it, so the file of that authority is needed.";
     UNKNOWN_CIPHER = "E0421": "Cipher suites are named as in IANA's registry. Only those with forward secrecy and authenticated encryption are there.";
     NO_CIPHER = "E0422": "Each cipher suite belongs to one version of TLS. At least one must belong to a version that is spoken.";

@@ -94,6 +94,7 @@ impl ProxyHttp for EdgeProxy {
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         ctx.request = request_line(session.req_header());
         keep_alive(session, ctx);
+        ctx.identify(session);
         let conn = ctx
             .conn
             .as_ref()
@@ -245,8 +246,9 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut Context,
     ) -> Result<()> {
         fields::to_upstream(session, request, ctx)?;
-        if ctx.request_id.is_none() {
-            ctx.request_id = request.headers.get("x-request-id").cloned();
+        // The file may have given it another one.
+        if let Some(id) = request.headers.get("x-request-id") {
+            ctx.request_id = Some(id.clone());
         }
         Ok(())
     }

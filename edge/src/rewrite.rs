@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-pub use edits::{EditError, Edits};
+pub use edits::{EditError, Edits, Fill};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -127,15 +127,20 @@ pub fn request(
         // We do not write it, so what a client wrote must not reach a server that reads it.
         fields.unset(&header::FORWARDED);
     }
-    let known_id = believed
-        && fields
-            .map()
-            .get(X_REQUEST_ID)
-            .is_some_and(|id| is_request_id(id.as_bytes()));
-    if !known_id {
+    if request_id(peer, fields.map(), trusted).is_none() {
         set_text(fields, X_REQUEST_ID, facts.request_id);
     }
     client
+}
+
+/// The request id that a peer of `trusted` gave the request.
+pub fn request_id<'a>(
+    peer: IpAddr,
+    fields: &'a HeaderMap,
+    trusted: &[IpNet],
+) -> Option<&'a HeaderValue> {
+    let id = fields.get(X_REQUEST_ID)?;
+    (is_trusted(peer.to_canonical(), trusted) && is_request_id(id.as_bytes())).then_some(id)
 }
 
 /// The response's fields as the client gets them: without what concerns only our connection to the server.

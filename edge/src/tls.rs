@@ -3,6 +3,7 @@
 //! One identity is a certificate with its key and what is asked of clients; sites with the same files share one. It is read whole or not at
 //! all: a key that does not belong to the certificate refuses the reload, and the old ones stay. The handshake itself is `listen/tls.rs`.
 
+pub(crate) mod client;
 pub(crate) mod expiry;
 mod names;
 mod tickets;

@@ -87,6 +87,8 @@ pub enum LogPiece {
 pub enum LogEscape {
     /// nginx's `escape=default`: `\xXX` for quotes, backslashes and what is not printable ASCII; `-` for no value.
     Default,
+    /// As it is, and nothing for no value: for values of header fields, which are judged as a whole.
+    None,
     /// nginx's `escape=json`: what belongs between the quotes of a JSON string; nothing for no value.
     Json,
 }
@@ -151,7 +153,7 @@ variables! {
     Host = "host",
     /// Seconds from the first byte of the request to the end of the response.
     RequestTime = "request_time",
-    /// The X-Request-ID that the server got.
+    /// The X-Request-ID that the server got, or would have got.
     RequestId = "request_id",
     /// `http` or `https`.
     Scheme = "scheme",
@@ -165,6 +167,18 @@ variables! {
     SslServerName = "ssl_server_name",
     /// `r` if the handshake went on with an earlier session, else `.`.
     SslSessionReused = "ssl_session_reused",
+    /// `SUCCESS` if the client showed a certificate (a bad one ends the handshake), else `NONE`; empty without TLS.
+    SslClientVerify = "ssl_client_verify",
+    /// The subject of the client's certificate, as RFC 2253 writes names.
+    SslClientSDn = "ssl_client_s_dn",
+    /// Who signed it.
+    SslClientIDn = "ssl_client_i_dn",
+    /// Its serial number, in hex.
+    SslClientSerial = "ssl_client_serial",
+    /// Its SHA-1, in hex.
+    SslClientFingerprint = "ssl_client_fingerprint",
+    /// Itself as PEM, percent-encoded.
+    SslClientEscapedCert = "ssl_client_escaped_cert",
     /// The servers tried.
     UpstreamAddr = "upstream_addr",
     /// Their statuses.
@@ -205,9 +219,14 @@ impl LogFormat {
             if !before.is_empty() {
                 pieces.push(LogPiece::Text(before.to_owned()));
             }
+            if let Some(after) = after.strip_prefix('$') {
+                pieces.push(LogPiece::Text("$".to_owned()));
+                rest = after;
+                continue;
+            }
             let (name, after) = name(after).ok_or_else(|| FormatProblem {
                 message: format!("`${after}` begins with no variable"),
-                help: "write `$name` or `${name}`; a `$` cannot stand for itself".to_owned(),
+                help: "write `$name` or `${name}`, and `$$` for the sign itself".to_owned(),
             })?;
             pieces.push(LogPiece::Variable(variable(name)?));
             rest = after;
@@ -216,6 +235,27 @@ impl LogFormat {
             pieces.push(LogPiece::Text(rest.to_owned()));
         }
         Ok(LogFormat { pieces, escape })
+    }
+}
+
+impl LogVariable {
+    /// Whether its value is known when the fields of a message are made: of a request before it goes to a server, of a response before its first
+    /// byte goes to the client.
+    pub fn is_known(&self, response: bool) -> bool {
+        match self {
+            LogVariable::UpstreamAddr
+            | LogVariable::UpstreamStatus
+            | LogVariable::UpstreamResponseTime => response,
+            LogVariable::Status
+            | LogVariable::BodyBytesSent
+            | LogVariable::RequestTime
+            | LogVariable::TimeLocal
+            | LogVariable::TimeIso8601
+            | LogVariable::RemoteUser
+            | LogVariable::Note
+            | LogVariable::SentHttp(_) => false,
+            _ => true,
+        }
     }
 }
 
@@ -278,6 +318,12 @@ mod tests {
                 Variable(LogVariable::SentHttp("etag".to_owned())),
             ])
         );
+        assert_eq!(
+            parse("5$$ $$scheme"),
+            Ok(["5", "$", " ", "$", "scheme"]
+                .map(|text| Text(text.to_owned()))
+                .to_vec())
+        );
         for name in LogVariable::NAMES {
             assert_eq!(parse(&format!("${name}")).map(|pieces| pieces.len()), Ok(1));
         }
@@ -289,6 +335,7 @@ mod tests {
             ("$remote_adr", "did you mean `remote_addr`?"),
             ("$nonsense", "variables: "),
             ("costs $ 5", "begins with no variable"),
+            ("5 $ $$", "begins with no variable"),
             ("${status", "begins with no variable"),
             ("${}", "begins with no variable"),
             ("$http_", "there is no variable `$http_`"),

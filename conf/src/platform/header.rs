@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::{LogEscape, LogFormat};
+
 /// Which part of the file says so. The inner one has the last word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HeaderLevel {
@@ -46,6 +48,9 @@ pub struct HeaderEdit {
 pub struct HeaderText {
     /// As written.
     pub text: String,
+    /// Taken apart.
+    #[serde(skip)]
+    pub format: LogFormat,
     /// Where it was moved to is no change of what is done.
     #[serde(skip)]
     pub level: HeaderLevel,
@@ -61,7 +66,11 @@ impl HeaderEdits {
         set: impl IntoIterator<Item = (String, String)>,
         added: impl IntoIterator<Item = (String, String)>,
     ) {
-        let text = |text| HeaderText { text, level };
+        let text = |text: String| HeaderText {
+            format: format(&text),
+            text,
+            level,
+        };
         for name in removed {
             let edit = self.edit(&name);
             edit.replaced_by = Some(level);
@@ -85,6 +94,14 @@ impl HeaderEdits {
     }
 }
 
+/// A value taken apart. What is wrong in it was told where it stands.
+fn format(text: &str) -> LogFormat {
+    LogFormat::parse(text, LogEscape::None).unwrap_or(LogFormat {
+        pieces: Vec::new(),
+        escape: LogEscape::None,
+    })
+}
+
 impl std::fmt::Display for HeaderEdit {
     /// `removed ([edge])`, `set to "a" (site)`, `added: "a" (site), "b" (route)`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -93,7 +110,7 @@ impl std::fmt::Display for HeaderEdit {
             (Some(_), _) => f.write_str("set to ")?,
             (None, _) => f.write_str("added: ")?,
         }
-        for (index, HeaderText { text, level }) in self.values.iter().enumerate() {
+        for (index, HeaderText { text, level, .. }) in self.values.iter().enumerate() {
             let comma = if index > 0 { ", " } else { "" };
             write!(f, "{comma}{text:?} ({level})")?;
         }

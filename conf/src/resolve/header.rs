@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::Resolver;
 use crate::codes;
 use crate::decode::{At, Texts};
-use crate::platform::{HeaderEdits, HeaderLevel};
+use crate::platform::{HeaderEdits, HeaderLevel, LogEscape, LogFormat, LogPiece};
 use crate::problems::Tiers;
 use crate::raw::{layer7 as raw, settings};
 use crate::source::Span;
@@ -101,6 +101,7 @@ impl Resolver<'_> {
         let mut set: BTreeMap<String, Span> = BTreeMap::new();
         for (name, value) in written.set.iter().flat_map(|fields| &fields.value) {
             self.header(name, value, &set_key, Tiers::LAYER7);
+            self.variables(direction, value, &set_key);
             self.not_host(direction, name, value.span, &set_key);
             self.once(&mut set, name, value.span, &set_key, "is set twice");
         }
@@ -119,6 +120,7 @@ impl Resolver<'_> {
             }
             for value in values.each() {
                 self.header(name, &value, &add_key, Tiers::LAYER7);
+                self.variables(direction, &value, &add_key);
                 if value.is_empty() {
                     self.report(
                         codes::BAD_HEADER,
@@ -153,6 +155,41 @@ impl Resolver<'_> {
                     .help("to set a field replaces the message's own: take it out here");
             }
         }
+    }
+
+    /// Variables that exist, and are known when the field is made.
+    fn variables(&mut self, direction: Direction, value: &At<String>, key: &str) {
+        // A line break has been told of.
+        if value.contains(|c: char| c.is_control()) {
+            return;
+        }
+        let problem = match LogFormat::parse(value, LogEscape::None) {
+            Err(problem) => (problem.message, problem.help),
+            Ok(format) => {
+                let unknown = format.pieces.iter().any(|piece| match piece {
+                    LogPiece::Text(_) => false,
+                    LogPiece::Variable(variable) => {
+                        !variable.is_known(direction == Direction::Response)
+                    }
+                });
+                if !unknown {
+                    return;
+                }
+                let word = direction.word();
+                (
+                    format!("`{}` has a variable that is not known when the {word} is made", value.value),
+                    "what comes of a request is for the access log; `$upstream_addr` and `$upstream_status` are for responses".to_owned(),
+                )
+            }
+        };
+        self.report(
+            codes::HEADER_VARIABLE,
+            Tiers::LAYER7,
+            value.span,
+            key,
+            problem.0,
+        )
+        .help(problem.1);
     }
 
     fn once(

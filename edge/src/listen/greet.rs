@@ -152,6 +152,10 @@ async fn handshake(
     let facts = TlsFacts {
         http2: session.alpn_protocol() == Some(b"h2"),
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        client: session
+            .peer_certificates()
+            .and_then(|shown| shown.first())
+            .map(|first| Box::from(&**first)),
         version: match session.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",

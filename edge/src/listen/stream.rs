@@ -60,6 +60,8 @@ pub(crate) struct TlsFacts {
     pub(crate) resumed: bool,
     /// HTTP/2 was agreed on.
     pub(crate) http2: bool,
+    /// The certificate that the client showed, in DER.
+    pub(crate) client: Option<Box<[u8]>>,
     /// `TLSv1.2` or `TLSv1.3`.
     pub(crate) version: &'static str,
     /// The name that the client asked for.
@@ -73,6 +75,7 @@ impl TlsFacts {
             version: self.version,
             server_name: self.server_name.as_deref().unwrap_or_default(),
             resumed: self.resumed,
+            client: self.client.as_deref(),
         }
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Tls<'a> {
     pub(crate) server_name: &'a str,
     /// Went on with an earlier session.
     pub(crate) resumed: bool,
+    /// The certificate that the client showed, in DER.
+    pub(crate) client: Option<&'a [u8]>,
 }
 
 /// What is logged of one request.

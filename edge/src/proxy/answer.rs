@@ -15,7 +15,7 @@ pub(super) async fn error(session: &mut Session, ctx: &Context, status: u16) -> 
     let Page { content_type, body } = page::error(status, session.get_header_bytes(header::ACCEPT));
     let mut head = head(status, body.len(), content_type)?;
     head.insert_header(header::CACHE_CONTROL, "no-store")?;
-    fields::own(&mut head, ctx, true);
+    fields::own(session, &mut head, ctx, true);
     send(session, head, body.into()).await
 }
 
@@ -29,7 +29,7 @@ pub(super) async fn redirect(
     let body = format!("{status} {}\n{location}\n", page::reason(status));
     let mut head = head(status, body.len(), "text/plain; charset=utf-8")?;
     head.insert_header(header::LOCATION, location)?;
-    fields::own(&mut head, ctx, false);
+    fields::own(session, &mut head, ctx, false);
     send(session, head, body.into()).await
 }
 
@@ -41,7 +41,7 @@ pub(super) async fn text(
     body: &str,
 ) -> Result<()> {
     let mut head = head(status, body.len(), "text/plain; charset=utf-8")?;
-    fields::own(&mut head, ctx, false);
+    fields::own(session, &mut head, ctx, false);
     send(session, head, body.to_owned().into()).await
 }
 

@@ -37,10 +37,10 @@ async fn read(session: &mut Session, ctx: &mut Context, mut buffer: Buffer) -> R
     let most = ctx.route().map_or(0, |(route, _)| route.max_body.get());
     if expects_continue(session) {
         // Nobody else could say it: the server does not know of the request yet.
-        let keep = session.get_keepalive();
-        session.as_mut().write_continue_response().await?;
         // The engine takes any response before the end of the body for one that ends the connection.
-        session.set_keepalive(keep);
+        session.set_close_on_response_before_downstream_finish(false);
+        session.as_mut().write_continue_response().await?;
+        session.set_close_on_response_before_downstream_finish(true);
         ctx.continued = true;
     }
     while buffer.wants_more() && !session.as_mut().is_body_done() {

@@ -100,7 +100,7 @@ pub(crate) struct Context {
     pub(crate) route: Option<(usize, usize)>,
     /// `GET /path HTTP/1.1`.
     pub(crate) request: Vec<u8>,
-    /// The X-Request-ID that servers get; the same at every attempt.
+    /// The X-Request-ID that servers get; the same at every attempt. Before the first one what they would get.
     pub(crate) request_id: Option<HeaderValue>,
     /// The attempt under way.
     pub(crate) current: Option<Current>,
@@ -171,6 +171,18 @@ impl Context {
     pub(crate) fn route(&self) -> Option<(&Route, &RouteState)> {
         let (site, route) = self.route?;
         self.snapshot.route(site, route)
+    }
+
+    /// Gives the request its id: a trusted proxy's, or a new one.
+    pub(crate) fn identify(&mut self, session: &Session) {
+        let Some(conn) = &self.conn else { return };
+        let trusted = self.snapshot.trusted_of(&conn.front);
+        let fields = &session.req_header().headers;
+        let given = rewrite::request_id(conn.peer.ip(), fields, trusted).cloned();
+        self.request_id = given.or_else(|| {
+            let fresh = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+            HeaderValue::from_str(&fresh).ok()
+        });
     }
 
     /// The time that the request has.
@@ -254,11 +266,20 @@ impl Context {
     }
 
     fn write(&self, session: Option<&Session>, duration: Duration) {
+        if let Some(line) = self.line(session, duration) {
+            self.local.shared.log.log(&line);
+        }
+    }
+
+    /// What is known of the request now, for the log and for header fields.
+    pub(crate) fn line<'a>(
+        &'a self,
+        session: Option<&'a Session>,
+        duration: Duration,
+    ) -> Option<Line<'a>> {
         let route = self.route().map(|(_, route)| route);
         let upstream = route.and_then(|route| route.upstream.as_ref());
-        let (Some(conn), log) = (&self.conn, &self.local.shared.log) else {
-            return;
-        };
+        let conn = self.conn.as_ref()?;
         let request_id = self.request_id.as_ref();
         let fields = session.map(|session| &session.req_header().headers);
         let client = match fields {
@@ -268,7 +289,7 @@ impl Context {
             }
             None => conn.peer.ip(),
         };
-        log.log(&Line {
+        Some(Line {
             client,
             peer: conn.peer,
             server: conn.front.address,
@@ -298,7 +319,7 @@ impl Context {
                 .map(|upstream| upstream.config.name.as_str())
                 .unwrap_or_default(),
             note: &self.note,
-        });
+        })
     }
 }
 

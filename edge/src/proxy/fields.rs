@@ -1,6 +1,6 @@
 //! SHELL: applies `rewrite.rs` to Pingora's header types, which keep the spelling of names.
 
-use std::borrow::Cow;
+use std::time::Duration;
 
 use conf::platform::RouteAction;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -10,7 +10,7 @@ use pingora_proxy::Session;
 
 use super::context::Context;
 use super::{SERVER, host_of};
-use crate::rewrite::{self, Fields, Forwarding};
+use crate::rewrite::{self, Edits, Fields, Fill, Forwarding};
 
 struct Request<'a>(&'a mut RequestHeader);
 
@@ -63,18 +63,14 @@ pub(super) fn to_upstream(
         return Ok(());
     };
     let host = host_of(session.req_header()).to_owned();
-    let earlier = ctx.request_id.as_ref().and_then(|id| id.to_str().ok());
-    let id = match earlier {
-        Some(id) => Cow::Borrowed(id),
-        None => format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)).into(),
-    };
+    let id = ctx.request_id.as_ref().and_then(|id| id.to_str().ok());
     let trusted = ctx.snapshot.trusted_of(&conn.front);
     let facts = Forwarding {
         peer: conn.peer.ip(),
         tls: conn.tls.is_some(),
         host: &host,
         port: conn.front.address.port(),
-        request_id: &id,
+        request_id: id.unwrap_or_default(),
         forwarded: state
             .upstream
             .as_ref()
@@ -96,7 +92,9 @@ pub(super) fn to_upstream(
     {
         request.insert_header(header::HOST, host.as_str())?;
     }
-    state.request_edits.apply(&mut Request(request));
+    with_values(&state.request_edits, session, ctx, |fill| {
+        state.request_edits.apply(&mut Request(request), fill);
+    });
     Ok(())
 }
 
@@ -134,7 +132,9 @@ pub(super) fn to_client(
         response.insert_header(header::SERVER, SERVER)?;
     }
     if let Some((_, state)) = ctx.route() {
-        state.response_edits.apply(&mut Response(response));
+        with_values(&state.response_edits, session, ctx, |fill| {
+            state.response_edits.apply(&mut Response(response), fill);
+        });
     }
     Ok(())
 }
@@ -158,12 +158,26 @@ fn bind(session: &Session, response: &mut ResponseHeader, ctx: &Context) -> Resu
 }
 
 /// The file's edits of an answer of edge's own. `page`: an error page.
-pub(super) fn own(response: &mut ResponseHeader, ctx: &Context, page: bool) {
+pub(super) fn own(session: &Session, response: &mut ResponseHeader, ctx: &Context, page: bool) {
     let Some((_, state)) = ctx.route() else {
         return;
     };
-    match page {
-        true => state.response_edits.apply_to_page(&mut Response(response)),
-        false => state.response_edits.apply(&mut Response(response)),
+    with_values(&state.response_edits, session, ctx, |fill| match page {
+        true => state
+            .response_edits
+            .apply_to_page(&mut Response(response), fill),
+        false => state.response_edits.apply(&mut Response(response), fill),
+    });
+}
+
+/// Runs `apply` with what writes the variables of the request; it is put together only where there are any.
+fn with_values(edits: &Edits, session: &Session, ctx: &Context, apply: impl FnOnce(Fill<'_>)) {
+    let line = edits
+        .have_variables()
+        .then(|| ctx.line(Some(session), Duration::ZERO))
+        .flatten();
+    match line {
+        Some(line) => apply(&|format, out| line.header(format, out)),
+        None => apply(&|_, _| ()),
     }
 }

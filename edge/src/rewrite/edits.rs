@@ -1,6 +1,6 @@
 //! CORE: header fields of the file, compiled: what `conf` has merged from `[edge]`, site and route, ready to apply to a message.
 
-use conf::platform::HeaderEdits;
+use conf::platform::{HeaderEdits, LogFormat, LogPiece};
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::Fields;
@@ -14,8 +14,19 @@ struct Edit {
     name: HeaderName,
     /// The message's own fields of this name go.
     replace: bool,
-    values: Vec<HeaderValue>,
+    values: Vec<Value>,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Value {
+    /// Always the same.
+    Fixed(HeaderValue),
+    /// With variables of the request.
+    Format(LogFormat),
+}
+
+/// Writes a value with the variables of the request at hand.
+pub type Fill<'a> = &'a dyn Fn(&LogFormat, &mut Vec<u8>);
 
 /// A name or value of the file that is not one of HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,8 +47,17 @@ impl Edits {
                 value: value.to_owned(),
             };
             let values = edit.values.iter();
-            let values = values
-                .map(|value| HeaderValue::from_str(&value.text).map_err(|_| wrong(&value.text)));
+            let values = values.map(|value| {
+                let mut fixed = String::new();
+                for piece in &value.format.pieces {
+                    match piece {
+                        LogPiece::Text(text) => fixed.push_str(text),
+                        LogPiece::Variable(_) => return Ok(Value::Format(value.format.clone())),
+                    }
+                }
+                let fixed = HeaderValue::from_str(&fixed).map_err(|_| wrong(&value.text))?;
+                Ok(Value::Fixed(fixed))
+            });
             Ok(Edit {
                 name: HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(""))?,
                 replace: edit.replaced_by.is_some(),
@@ -47,26 +67,44 @@ impl Edits {
         compiled.collect::<Result<Vec<_>, _>>().map(Edits)
     }
 
+    /// Whether there are variables in them.
+    pub fn have_variables(&self) -> bool {
+        let mut values = self.0.iter().flat_map(|edit| &edit.values);
+        values.any(|value| matches!(value, Value::Format(_)))
+    }
+
     /// Applies them; the last word over everything else.
-    pub fn apply(&self, fields: &mut impl Fields) {
-        self.0.iter().for_each(|edit| edit.apply(fields));
+    pub fn apply(&self, fields: &mut impl Fields, fill: Fill<'_>) {
+        self.0.iter().for_each(|edit| edit.apply(fields, fill));
     }
 
     /// Applies them to an error page of edge's own. What describes the body or says how long it may be kept was meant for another one, and stays
     /// as the page has it: an hour of Cache-Control would keep a 502 for an hour.
-    pub fn apply_to_page(&self, fields: &mut impl Fields) {
+    pub fn apply_to_page(&self, fields: &mut impl Fields, fill: Fill<'_>) {
         let edits = self.0.iter().filter(|edit| !of_content(&edit.name));
-        edits.for_each(|edit| edit.apply(fields));
+        edits.for_each(|edit| edit.apply(fields, fill));
     }
 }
 
 impl Edit {
-    fn apply(&self, fields: &mut impl Fields) {
+    /// A value with variables that comes out empty is not sent, and neither is one that is none: no client can begin another field with a line break.
+    fn apply(&self, fields: &mut impl Fields, fill: Fill<'_>) {
         if self.replace {
             fields.unset(&self.name);
         }
         for value in &self.values {
-            fields.add(self.name.clone(), value.clone());
+            let value = match value {
+                Value::Fixed(value) => Some(value.clone()),
+                Value::Format(format) => {
+                    let mut bytes = Vec::new();
+                    fill(format, &mut bytes);
+                    let value = HeaderValue::from_bytes(bytes.trim_ascii()).ok();
+                    value.filter(|value| !value.is_empty())
+                }
+            };
+            if let Some(value) = value {
+                fields.add(self.name.clone(), value);
+            }
         }
     }
 }
@@ -93,7 +131,7 @@ fn of_content(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use conf::platform::{HeaderEdit, HeaderLevel, HeaderText};
+    use conf::platform::{HeaderEdit, HeaderLevel, HeaderText, LogEscape, LogVariable};
     use http::HeaderMap;
 
     use super::*;
@@ -102,6 +140,13 @@ mod tests {
         let edits = edits.iter().map(|(name, replace, values)| {
             let values = values.iter().map(|text| HeaderText {
                 text: (*text).to_owned(),
+                format: LogFormat {
+                    pieces: vec![match *text {
+                        "$uri" => LogPiece::Variable(LogVariable::Uri),
+                        text => LogPiece::Text(text.to_owned()),
+                    }],
+                    escape: LogEscape::None,
+                },
                 level: HeaderLevel::Route,
             });
             let edit = HeaderEdit {
@@ -145,7 +190,8 @@ mod tests {
             ("x-two", "own"),
             ("x-own", "stays"),
         ]);
-        edits.apply(&mut fields);
+        assert!(!edits.have_variables());
+        edits.apply(&mut fields, &nothing);
         let expected = map(&[
             ("x-set", "file"),
             ("set-cookie", "a=1"),
@@ -171,13 +217,35 @@ mod tests {
             ("cache-control", "no-store"),
             ("content-type", "text/plain"),
         ]);
-        edits.apply_to_page(&mut fields);
+        edits.apply_to_page(&mut fields, &nothing);
         let expected = map(&[
             ("cache-control", "no-store"),
             ("content-type", "text/plain"),
             ("strict-transport-security", "max-age=1"),
         ]);
         assert_eq!(fields, expected);
+    }
+
+    fn nothing(_: &LogFormat, _: &mut Vec<u8>) {}
+
+    #[test]
+    fn a_value_of_the_request_ends_no_line_and_an_empty_one_is_not_sent() {
+        let edits = Edits::compile(&file(&[("x-uri", true, &["$uri"])])).unwrap();
+        assert!(edits.have_variables());
+        let cases: [(&[u8], Option<&[u8]>); 6] = [
+            (b"/a", Some(b"/a")),
+            (b"", None),
+            (b"  ", None),
+            (b"a\r\nX-Evil: b", None),
+            (b"a\0", None),
+            (b" \xff ", Some(b"\xff")),
+        ];
+        for (value, expected) in cases {
+            let mut fields = map(&[("x-uri", "own")]);
+            edits.apply(&mut fields, &|_, out| out.extend_from_slice(value));
+            let got = fields.get("x-uri").map(HeaderValue::as_bytes);
+            assert_eq!(got, expected, "{value:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(super) fn put(bytes: &[u8], escape: LogEscape, out: &mut Vec<u8>) {
     match escape {
         LogEscape::Default => default(bytes, out),
         LogEscape::Json => json(bytes, out),
+        LogEscape::None => out.extend_from_slice(bytes),
     }
 }
 

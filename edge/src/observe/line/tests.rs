@@ -26,6 +26,7 @@ fn line<'a>(attempts: &'a [Attempt], fields: &'a HeaderMap) -> Line<'a> {
             version: "TLSv1.3",
             server_name: "shop.example",
             resumed: true,
+            client: Some(b"abc"),
         }),
         request: b"GET /%61/../a\"b?q=1?2 HTTP/1.1",
         host: b"Shop.example:443",
@@ -139,6 +140,19 @@ fn every_variable_has_its_value() {
         (V::SslProtocol, "TLSv1.3"),
         (V::SslServerName, "shop.example"),
         (V::SslSessionReused, "r"),
+        // Names and number of what is no certificate are empty; `tls/client.rs` tests those of one.
+        (V::SslClientVerify, "SUCCESS"),
+        (V::SslClientSDn, "-"),
+        (V::SslClientIDn, "-"),
+        (V::SslClientSerial, "-"),
+        (
+            V::SslClientFingerprint,
+            "a9993e364706816aba3e25717850c26c9cd0d89d",
+        ),
+        (
+            V::SslClientEscapedCert,
+            "-----BEGIN%20CERTIFICATE-----%0AYWJj%0A-----END%20CERTIFICATE-----%0A",
+        ),
         (V::UpstreamAddr, "10.0.0.1:80, 10.0.0.2:80"),
         (V::UpstreamStatus, "-, 200"),
         (V::UpstreamResponseTime, "0.001, 0.002"),

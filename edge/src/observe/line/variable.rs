@@ -7,8 +7,9 @@ use conf::platform::{LogEscape, LogFormat, LogPiece, LogVariable as V};
 use http::HeaderMap;
 
 use super::escape;
-use super::{Attempt, Line, Times};
+use super::{Attempt, Line, Times, Tls};
 use crate::route::{normalise_host, normalise_path};
+use crate::tls::client;
 
 impl Line<'_> {
     /// Appends the line of a format, without its end.
@@ -71,6 +72,20 @@ impl Line<'_> {
                     out.push(if tls.resumed { b'r' } else { b'.' });
                 }
             }
+            V::SslClientVerify => out.extend_from_slice(match self.tls {
+                None => b"",
+                Some(Tls { client: None, .. }) => b"NONE",
+                Some(_) => b"SUCCESS",
+            }),
+            V::SslClientSDn => self.client_says(escape, out, client::subject),
+            V::SslClientIDn => self.client_says(escape, out, client::issuer),
+            V::SslClientSerial => self.client_says(escape, out, client::serial),
+            V::SslClientFingerprint => {
+                self.client_says(escape, out, |der| Some(client::fingerprint(der)));
+            }
+            V::SslClientEscapedCert => {
+                self.client_says(escape, out, |der| Some(client::escaped(der)));
+            }
             V::UpstreamAddr => self.each(out, |attempt, out| show(attempt.address, out)),
             V::UpstreamStatus => self.each(out, |attempt, out| match attempt.status {
                 0 => out.push(b'-'),
@@ -85,6 +100,28 @@ impl Line<'_> {
             V::Note => escape::put(self.note.as_bytes(), escape, out),
             V::Http(name) => field(self.fields, name, escape, out),
             V::SentHttp(name) => field(self.sent, name, escape, out),
+        }
+    }
+
+    /// The value of a header field, with its variables.
+    pub(crate) fn header(&self, format: &LogFormat, out: &mut Vec<u8>) {
+        // Those of time are not possible in header fields.
+        let times = Times {
+            local: "",
+            iso8601: "",
+        };
+        self.custom(times, format, out);
+    }
+
+    fn client_says(
+        &self,
+        escape: LogEscape,
+        out: &mut Vec<u8>,
+        what: impl Fn(&[u8]) -> Option<String>,
+    ) {
+        let certificate = self.tls.and_then(|tls| tls.client);
+        if let Some(said) = certificate.and_then(what) {
+            escape::put(said.as_bytes(), escape, out);
         }
     }
 
