@@ -136,7 +136,8 @@ impl ProxyHttp for EdgeProxy {
         let Some((route, _)) = snapshot.route(site, route) else {
             return Err(status(500, "no such route"));
         };
-        protect::admit(session, ctx).await?;
+        let left = ctx.left(clock::now());
+        in_time(left, protect::admit(session, ctx)).await?;
         let announced = session
             .get_header(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -564,6 +565,16 @@ fn begin_total(ctx: &Context) {
     let limit = route.and_then(|(route, _)| route.timeouts.total);
     if let (Some(limit), Some(total)) = (limit, ctx.total()) {
         total.begin(clock::now() + limit.as_duration());
+    }
+}
+
+/// What comes of a wait before there is a server, while the request has time.
+async fn in_time(left: Option<Duration>, wait: impl Future<Output = Result<()>>) -> Result<()> {
+    match left {
+        None => wait.await,
+        Some(left) => tokio::time::timeout(left, wait)
+            .await
+            .unwrap_or_else(|_| Err(status(504, context::OVER))),
     }
 }
 

@@ -6,8 +6,8 @@ use http::{Version, header};
 use pingora_core::Result;
 use pingora_proxy::Session;
 
-use super::context::{self, Context};
-use super::status;
+use super::context::Context;
+use super::{in_time, status};
 use crate::buffer::Buffer;
 
 /// Reads what the route wants of the body, while the request has time.
@@ -23,14 +23,7 @@ pub(super) async fn fill(
         return Ok(());
     }
     let left = ctx.left(clock::now());
-    let read = read(session, ctx, Buffer::new(size, length));
-    match left {
-        None => read.await,
-        Some(left) => match tokio::time::timeout(left, read).await {
-            Ok(result) => result,
-            Err(_) => Err(status(504, context::OVER)),
-        },
-    }
+    in_time(left, read(session, ctx, Buffer::new(size, length))).await
 }
 
 async fn read(session: &mut Session, ctx: &mut Context, mut buffer: Buffer) -> Result<()> {
