@@ -36,7 +36,8 @@ pub use layer4::{
 };
 pub use layer7::{
     Bind, ClientIdentity, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route,
-    RouteAction, Server, ServerAddress, Site, Timeouts, TlsUpstream, Upstream, UpstreamProtocol,
+    RouteAction, Server, ServerAddress, Site, SocketOptions, TcpKeepalive, Timeouts, TlsUpstream,
+    Upstream, UpstreamProtocol,
 };
 pub use moved::{AddressOptions, AddressScope, IpFamily, VipAddress};
 pub use node::{Attachment, Group, Network, Node};

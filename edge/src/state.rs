@@ -165,7 +165,7 @@ impl Snapshot {
             certificates: Arc::clone(&from.certificates),
             materials: Arc::clone(&from.materials),
             routes,
-            listeners: listen::wanted(platform, from.node),
+            listeners: listen::names(platform, from.node),
             trusted,
         })
     }

@@ -26,9 +26,60 @@ pub struct Listener {
     pub proxy_protocol: Vec<IpNet>,
     /// Peers whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Options of its sockets.
+    pub socket: SocketOptions,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,
+}
+
+/// Options of listening sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SocketOptions {
+    /// `listen(2)`: connections that wait to be accepted, for each data thread; `None`: as many as the kernel allows (`net.core.somaxconn`).
+    pub backlog: Option<u16>,
+    /// Probes of idle connections; `None`: none are sent.
+    pub keepalive: Option<TcpKeepalive>,
+    /// TCP_FASTOPEN: requests that came with their SYN and wait, for each data thread. Default 0: Fast Open is off.
+    pub fast_open: u16,
+}
+
+/// Probes of an idle TCP connection, in whole seconds (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT): a dead client is noticed after
+/// `idle` + `count` x `interval`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TcpKeepalive {
+    /// 1 s to 32767 s. Default 60 s.
+    pub idle: Interval,
+    /// 1 s to 32767 s. Default 10 s.
+    pub interval: Interval,
+    /// 1 to 127. Default 6.
+    pub count: u32,
+}
+
+impl Default for SocketOptions {
+    fn default() -> SocketOptions {
+        SocketOptions {
+            backlog: None,
+            keepalive: Some(TcpKeepalive::default()),
+            fast_open: 0,
+        }
+    }
+}
+
+impl Default for TcpKeepalive {
+    fn default() -> TcpKeepalive {
+        TcpKeepalive {
+            idle: Interval::from_secs(60),
+            interval: Interval::from_secs(10),
+            count: 6,
+        }
+    }
+}
+
+impl std::fmt::Display for TcpKeepalive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}+{}x{}", self.idle, self.count, self.interval)
+    }
 }
 
 /// One bound address.

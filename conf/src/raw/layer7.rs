@@ -27,8 +27,34 @@ table! {
             proxy_protocol: Vec<At<Cidr>>,
             /// Peers whose X-Forwarded-For is believed.
             trusted_proxies: Vec<At<Cidr>>,
+            /// Connections that are made and not yet accepted, for each data thread; the kernel allows at most `net.core.somaxconn`. Default: as many as it allows.
+            backlog: WholeNumber<1, 65_535>,
+            /// Whether idle connections are probed for a client that is gone: true, false or a table. Default true.
+            tcp_keepalive: TcpKeepaliveRef,
+            /// Clients that may send data with their SYN at once (TCP Fast Open, RFC 7413), for each data thread; 0 for none. Default 0.
+            fast_open: WholeNumber<0, 65_535>,
         }
     }
+}
+
+table! {
+    /// Probes of idle TCP connections.
+    TcpKeepalive {
+        required {}
+        optional {
+            /// How long a connection is idle before the first probe, in whole seconds. Default 60s.
+            idle: Interval,
+            /// Time between two probes, in whole seconds. Default 10s.
+            interval: Interval,
+            /// Probes without an answer that end the connection. Default 6.
+            count: WholeNumber<1, 127>,
+        }
+    }
+}
+
+short_or_table! {
+    /// Whether, or a table with times.
+    TcpKeepaliveRef { Switch(bool), Table(TcpKeepalive) }
 }
 
 words! {

@@ -8,8 +8,8 @@ use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    Bind, ClientIdentity, Listener, PassiveHealth, Retry, Server, ServerAddress, TlsUpstream,
-    Upstream, UpstreamProtocol,
+    Bind, ClientIdentity, Listener, PassiveHealth, Retry, Server, ServerAddress, SocketOptions,
+    TcpKeepalive, TlsUpstream, Upstream, UpstreamProtocol,
 };
 use crate::problems::Tiers;
 use crate::raw::layer7 as raw;
@@ -28,6 +28,8 @@ const DEFAULT_MAX_STREAMS: u32 = 100;
 const AT_ONCE: Interval = Interval::from_secs(0);
 const DEFAULT_ATTEMPTS: u32 = 2;
 const DEFAULT_WITHIN: Interval = Interval::from_secs(10);
+/// MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL of the kernel (`include/net/tcp.h`).
+const TCP_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 
 impl<'a> Resolver<'a> {
     pub(super) fn listeners(&mut self) -> BTreeMap<String, Listener> {
@@ -58,9 +60,49 @@ impl<'a> Resolver<'a> {
                     .into_iter()
                     .map(|cidr| cidr.0)
                     .collect(),
+                socket: resolver.socket(&element.raw, &key),
                 place: resolver.place(element.name),
             })
         })
+    }
+
+    fn socket(&mut self, raw: &raw::Listener, key: &str) -> SocketOptions {
+        let (key, usual) = (format!("{key}.tcp_keepalive"), TcpKeepalive::default());
+        let written = raw.tcp_keepalive.as_ref().map(|keepalive| &keepalive.value);
+        SocketOptions {
+            backlog: given(&raw.backlog).map(|backlog| backlog.narrow()),
+            keepalive: match written {
+                Some(raw::TcpKeepaliveRef::Switch(false)) => None,
+                Some(raw::TcpKeepaliveRef::Switch(true)) | None => Some(usual),
+                Some(raw::TcpKeepaliveRef::Table(table)) => Some(TcpKeepalive {
+                    idle: self
+                        .kernel_seconds(&table.idle, &format!("{key}.idle"))
+                        .unwrap_or(usual.idle),
+                    interval: self
+                        .kernel_seconds(&table.interval, &format!("{key}.interval"))
+                        .unwrap_or(usual.interval),
+                    count: given(&table.count).map_or(usual.count, |count| count.narrow()),
+                }),
+            },
+            fast_open: given(&raw.fast_open).map_or(0, |queue| queue.narrow()),
+        }
+    }
+
+    /// A time that the kernel keeps in whole seconds, within what it takes.
+    fn kernel_seconds(&mut self, value: &Option<At<Interval>>, key: &str) -> Option<Interval> {
+        let value = value.as_ref()?;
+        let time = value.as_duration();
+        if time.subsec_nanos() > 0 || !TCP_SECONDS.contains(&time.as_secs()) {
+            self.report(
+                codes::KEEPALIVE_SECONDS,
+                Tiers::LAYER7,
+                value.span,
+                key,
+                format!("the kernel cannot keep `{key}` of {}", value.value),
+            )
+            .help("write whole seconds, \"1s\" to \"32767s\"");
+        }
+        Some(value.value)
     }
 
     fn bind(&mut self, bind: &At<String>, key: &str) -> Option<Bind> {

@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts until `token` is cancelled, then takes what the kernel has queued, and closes the socket.
 pub(super) async fn accept(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     front: Arc<Front>,
     worker: Arc<Worker>,
     token: CancellationToken,
@@ -54,7 +54,9 @@ pub(super) async fn accept(
         }
     }
     drop(spare);
-    take_queued(listener, &front, &worker);
+    if let Some(listener) = Arc::into_inner(listener) {
+        take_queued(listener, &front, &worker);
+    }
 }
 
 /// A connection in the queue was established: closing the socket would reset it.

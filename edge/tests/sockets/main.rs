@@ -20,6 +20,7 @@ mod frames;
 mod gate;
 mod harness;
 mod http2;
+mod listening;
 mod operate;
 mod origin;
 mod protect;
