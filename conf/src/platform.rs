@@ -7,6 +7,7 @@ mod access_log;
 mod balance;
 mod check;
 mod compression;
+mod endpoint;
 mod hash;
 mod layer4;
 mod layer7;
@@ -30,6 +31,7 @@ pub use access_log::{
 pub use balance::{Balance, HashKey, Queue, SameSite, Sticky};
 pub use check::{Check, CheckBody, CheckKind, CheckTls, InitialState, StatusRange};
 pub use compression::{Coding, Compression};
+pub use endpoint::Endpoint;
 pub use layer4::{
     ConnectionSync, Forward, LimitPer, Matching, NewConnections, PathCheck, Persistence, PortSpec,
     Protocol, RealServer, Scheduler, Tunnel, TunnelChecksum, VirtualService,

@@ -188,11 +188,14 @@ impl ProxyHttp for EdgeProxy {
         })?;
         // Waiting for a place is no time of the server's.
         let current = Current::new(Arc::clone(upstream), pick.index, clock::now());
-        let Some(address) = current.member().map(|member| member.address) else {
+        let Some(peer) = current
+            .member()
+            .map(|member| upstream.peer(&member.address, &route.timeouts))
+        else {
             return Err(status(500, "no such server"));
         };
         ctx.current = Some(current);
-        Ok(Box::new(upstream.peer(address, &route.timeouts)))
+        Ok(Box::new(peer?))
     }
 
     async fn upstream_request_filter(

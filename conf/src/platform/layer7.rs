@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -201,6 +202,8 @@ pub enum ServerAddress {
         /// The port.
         port: u16,
     },
+    /// `"unix:/run/app.sock"`: a unix socket of edge's own node, by its absolute path.
+    Unix(Arc<str>),
 }
 
 impl std::fmt::Display for ServerAddress {
@@ -208,6 +211,7 @@ impl std::fmt::Display for ServerAddress {
         match self {
             ServerAddress::Ip(address) => write!(f, "{address}"),
             ServerAddress::Name { host, port } => write!(f, "{host}:{port}"),
+            ServerAddress::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }

@@ -111,7 +111,7 @@ table! {
     /// A server with its options.
     ServerTable {
         required {
-            /// "192.168.1.100:8080" or "app.internal:8080".
+            /// "192.168.1.100:8080", "app.internal:8080" or "unix:/run/app.sock".
             address: String,
         }
         optional {
@@ -126,7 +126,7 @@ table! {
 }
 
 short_or_table! {
-    /// An address with a port, or a table with options.
+    /// An address with a port or the path of a unix socket behind `unix:`, or a table with options.
     Server { Address(String), Table(ServerTable) }
 }
 

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::site::labels;
 use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    Bind, ClientIdentity, Listener, PassiveHealth, Retry, Server, ServerAddress, SocketOptions,
-    TcpKeepalive, TlsUpstream, Upstream, UpstreamProtocol,
+    Bind, Check, CheckKind, ClientIdentity, Listener, PassiveHealth, Retry, Server, ServerAddress,
+    SocketOptions, TcpKeepalive, TlsUpstream, Upstream, UpstreamProtocol,
 };
 use crate::problems::Tiers;
 use crate::raw::layer7 as raw;
@@ -28,6 +29,10 @@ const DEFAULT_MAX_STREAMS: u32 = 100;
 const AT_ONCE: Interval = Interval::from_secs(0);
 const DEFAULT_ATTEMPTS: u32 = 2;
 const DEFAULT_WITHIN: Interval = Interval::from_secs(10);
+/// What the path of a unix socket stands behind.
+const UNIX: &str = "unix:";
+/// `sun_path` of unix(7) without its zero.
+const LONGEST_PATH: usize = 107;
 /// MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL of the kernel (`include/net/tcp.h`).
 const TCP_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 
@@ -132,6 +137,9 @@ impl<'a> Resolver<'a> {
             .check
             .as_ref()
             .map(|check| self.check_of(check, &format!("{key}.check"), Tiers::LAYER7));
+        if let (Some(Some(check)), Some(at)) = (&check, &raw.check) {
+            self.unix_checks(raw, check, at.span, &key);
+        }
         let protocol = match given(&raw.protocol) {
             Some(raw::UpstreamProtocol::Http2) => UpstreamProtocol::Http2,
             Some(raw::UpstreamProtocol::Http1) | None => UpstreamProtocol::Http1,
@@ -221,6 +229,81 @@ impl<'a> Resolver<'a> {
         })
     }
 
+    /// Whether the check can be made at every server that is a unix socket.
+    fn unix_checks(&mut self, raw: &raw::Upstream, check: &Check, at: Span, key: &str) {
+        let servers = raw.servers.iter().flat_map(|servers| &servers.value);
+        let unix = servers.filter_map(|server| match &server.value {
+            raw::Server::Address(address) => Some((address, server.span)),
+            raw::Server::Table(table) => {
+                let address = table.address.as_ref()?;
+                Some((&address.value, address.span))
+            }
+        });
+        let Some((server, span)) = unix
+            .into_iter()
+            .find(|(address, _)| address.starts_with(UNIX))
+        else {
+            return;
+        };
+        let (message, help) = match (check.address, check.port) {
+            // It is made elsewhere.
+            (Some(_), Some(_)) => return,
+            (Some(_), None) | (None, Some(_)) => (
+                format!(
+                    "server `{server}` has no address and no port, and its check names only one of the two"
+                ),
+                "give the check `address` and `port`, or neither",
+            ),
+            (None, None) if matches!(check.kind, CheckKind::Tcp | CheckKind::Http { .. }) => return,
+            (None, None) => (
+                format!(
+                    "a check of kind `{}` cannot be made over the unix socket of `{server}`",
+                    check.kind.word()
+                ),
+                "use kind `tcp`, `http` or `https`, or give the check an `address` and a `port`",
+            ),
+        };
+        self.report(
+            codes::UNIX_CHECK,
+            Tiers::LAYER7,
+            span,
+            format!("{key}.servers"),
+            message,
+        )
+        .also(at, "the check")
+        .help(help);
+    }
+
+    /// What stands behind `unix:`, if it can be the path of a socket.
+    fn unix_path(&mut self, path: &str, span: Span, key: &str) -> Option<Arc<str>> {
+        let (what, help) = if !path.starts_with('/') {
+            ("is not absolute", "begin it with `/`: `unix:/run/app.sock`")
+        } else if path.len() > LONGEST_PATH {
+            (
+                "is longer than 107 bytes",
+                "put the socket into a folder with a shorter name",
+            )
+        } else if path.ends_with('/')
+            || path.contains(|c: char| c.is_whitespace() || c.is_control())
+        {
+            (
+                "cannot be one",
+                "write the path of a file, without spaces and control characters",
+            )
+        } else {
+            return Some(path.into());
+        };
+        self.report(
+            codes::SOCKET_PATH,
+            Tiers::LAYER7,
+            span,
+            key,
+            format!("the path of the unix socket `{path}` {what}"),
+        )
+        .help(help);
+        None
+    }
+
     fn servers(&mut self, raw: &raw::Upstream, key: &str) -> Vec<Server> {
         let mut servers: Vec<Server> = Vec::new();
         let mut seen: BTreeMap<ServerAddress, Span> = BTreeMap::new();
@@ -244,7 +327,15 @@ impl<'a> Resolver<'a> {
                     None => continue,
                 },
             };
-            let Some(parsed) = parse_server(address) else {
+            let parsed = if let Some(path) = address.strip_prefix(UNIX) {
+                let Some(path) = self.unix_path(path, span, &format!("{key}[{index}]")) else {
+                    continue;
+                };
+                Some(ServerAddress::Unix(path))
+            } else {
+                parse_server(address)
+            };
+            let Some(parsed) = parsed else {
                 self.report(
                     codes::BAD_SERVER,
                     Tiers::LAYER7,
@@ -254,7 +345,7 @@ impl<'a> Resolver<'a> {
                 )
                 .label("address and port expected")
                 .help(
-                    "write \"192.168.1.100:8080\", \"[2001:db8::1]:8080\" or \"app.internal:8080\"",
+                    "write \"192.168.1.100:8080\", \"[2001:db8::1]:8080\", \"app.internal:8080\" or \"unix:/run/app.sock\"",
                 );
                 continue;
             };

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use conf::platform::AccessLogFormat;
+use conf::platform::{AccessLogFormat, Endpoint};
 use http::HeaderMap;
 use serde::Serialize;
 use serde::ser::Serializer;
@@ -21,7 +21,7 @@ use serde::ser::Serializer;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Attempt {
     /// The server.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Endpoint,
     /// The status it answered with; 0 for none.
     pub(crate) status: u16,
     /// From its choice to its response head, or to its failure.
@@ -196,7 +196,7 @@ struct Servers<'a>(&'a [Attempt]);
 impl Serialize for Servers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(|attempt| Server {
-            address: attempt.address,
+            address: &attempt.address,
             status: attempt.status,
             time: millis(attempt.time),
         }))
@@ -204,8 +204,8 @@ impl Serialize for Servers<'_> {
 }
 
 #[derive(Serialize)]
-struct Server {
-    address: SocketAddr,
+struct Server<'a> {
+    address: &'a Endpoint,
     status: u16,
     time: f64,
 }

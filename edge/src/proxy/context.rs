@@ -164,7 +164,7 @@ impl Context {
             return;
         };
         self.attempts.push(Attempt {
-            address: member.address,
+            address: member.address.clone(),
             status,
             time: clock::now().since(current.began),
         });
@@ -182,7 +182,7 @@ impl Context {
             member.stats.status_5xx.fetch_add(1, Ordering::Relaxed);
         }
         self.attempts.push(Attempt {
-            address: member.address,
+            address: member.address.clone(),
             status,
             time,
         });

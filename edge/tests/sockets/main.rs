@@ -28,4 +28,5 @@ mod proxy_protocol;
 mod proxying;
 mod retry;
 mod tls;
+mod unix;
 mod upstream_http2;

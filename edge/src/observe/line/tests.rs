@@ -46,12 +46,12 @@ fn line<'a>(attempts: &'a [Attempt], fields: &'a HeaderMap) -> Line<'a> {
 fn attempts() -> Vec<Attempt> {
     vec![
         Attempt {
-            address: "10.0.0.1:80".parse().unwrap(),
+            address: Endpoint::Unix("/run/app.sock".into()),
             status: 0,
             time: Duration::from_millis(1),
         },
         Attempt {
-            address: "10.0.0.2:80".parse().unwrap(),
+            address: SocketAddr::from(([10, 0, 0, 2], 80)).into(),
             status: 200,
             time: Duration::from_millis(2),
         },
@@ -78,7 +78,7 @@ fn combined_starts_as_nginx_does_and_cannot_be_forged() {
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "192.0.2.1 - - [23/Nov/2026:07:34:48 +0000] \"GET /%61/../a\\x22b?q=1?2 HTTP/1.1\" 200 12 \"-\" \"curl\\x09\\xFF\" \
-         host=\"Shop.example:443\" time=0.012 upstream=app server=10.0.0.1:80,10.0.0.2:80 server_status=-,200 server_time=0.001,0.002\n"
+         host=\"Shop.example:443\" time=0.012 upstream=app server=unix:/run/app.sock,10.0.0.2:80 server_status=-,200 server_time=0.001,0.002\n"
     );
 }
 
@@ -139,7 +139,7 @@ fn every_variable_has_its_value() {
         (V::SslProtocol, "TLSv1.3"),
         (V::SslServerName, "shop.example"),
         (V::SslSessionReused, "r"),
-        (V::UpstreamAddr, "10.0.0.1:80, 10.0.0.2:80"),
+        (V::UpstreamAddr, "unix:/run/app.sock, 10.0.0.2:80"),
         (V::UpstreamStatus, "-, 200"),
         (V::UpstreamResponseTime, "0.001, 0.002"),
         (V::Upstream, "app"),

@@ -71,7 +71,7 @@ impl Line<'_> {
                     out.push(if tls.resumed { b'r' } else { b'.' });
                 }
             }
-            V::UpstreamAddr => self.each(out, |attempt, out| show(attempt.address, out)),
+            V::UpstreamAddr => self.each(out, |attempt, out| show(&attempt.address, out)),
             V::UpstreamStatus => self.each(out, |attempt, out| match attempt.status {
                 0 => out.push(b'-'),
                 status => show(status, out),
