@@ -239,6 +239,8 @@ codes! {
     UNUSED_LIMIT = "W0440": "No site and no route names the limit, so nothing is limited by it. Perhaps a name was changed in one place only.";
     SOCKET_PATH = "E0427": "The kernel keeps the path of a unix socket in 108 bytes with a zero at its end (unix(7)). It stands in logs and metrics, so it has no spaces and no control characters.";
     UNIX_CHECK = "E0428": "A server on a unix socket has neither address nor port. Only checks that connect and speak over a stream can be made there: `tcp`, `http` and `https`.";
+    SOCKET_MODE = "E0429": "The mode of a socket's file is written in octal, as for chmod(1): who may write to it may connect. The x bits and those above them mean nothing for sockets.";
+    SOCKET_RIGHTS_UNUSED = "E0470": "Only unix sockets have a file, and with it a mode and a group.";
     KEEPALIVE_SECONDS = "E0426": "The kernel counts keep-alive probes in whole seconds, 1 to 32767 (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL).";
     UNUSED_CERTIFICATE = "W0406": "The certificate of a site is shown on listeners with `tls = true` only.";
     UNUSED_UPSTREAM = "W0401": "No route leads to the upstream. Perhaps a name was changed in one place only.";

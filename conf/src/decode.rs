@@ -16,7 +16,7 @@ use crate::problems::{Draft, Problems, Tiers, suggestion};
 use crate::source::Span;
 use crate::value::{Kind, Table, Value};
 
-pub(crate) use scalar::{AddressPort, Cidr, MacAddress, PortRange, Text, WholeNumber};
+pub(crate) use scalar::{AddressPort, Cidr, MacAddress, Peers, PortRange, Text, WholeNumber};
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]

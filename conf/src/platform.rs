@@ -37,9 +37,9 @@ pub use layer4::{
     Protocol, RealServer, Scheduler, Tunnel, TunnelChecksum, VirtualService,
 };
 pub use layer7::{
-    Bind, ClientIdentity, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route,
-    RouteAction, Server, ServerAddress, Site, SocketOptions, TcpKeepalive, Timeouts, TlsUpstream,
-    Upstream, UpstreamProtocol,
+    Bind, ClientIdentity, HostPattern, Listener, PassiveHealth, PathMatch, PeerRange, Retry, Route,
+    RouteAction, Server, ServerAddress, Site, SocketOptions, SocketRights, TcpKeepalive, Timeouts,
+    TlsUpstream, Upstream, UpstreamProtocol,
 };
 pub use moved::{AddressOptions, AddressScope, IpFamily, VipAddress};
 pub use node::{Attachment, Group, Network, Node};

@@ -12,6 +12,7 @@
 //! connections at shutdown.
 
 mod accept;
+mod carrier;
 mod greet;
 pub(crate) mod http2;
 pub(crate) mod park;
@@ -19,17 +20,17 @@ pub(crate) mod ready;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod transport;
+mod unix;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use conf::platform::SocketOptions;
+use conf::platform::{Endpoint, SocketOptions, SocketRights};
 use conf::{Moment, Platform};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
@@ -41,7 +42,9 @@ use tokio_util::sync::CancellationToken;
 use crate::observe::stats::ListenerStats;
 use crate::proxy::EdgeProxy;
 use crate::shared::Shared;
-use socket::{BindError, Bound};
+use carrier::{Listener, Shard};
+use socket::{BindError, Opened};
+use unix::{Refused, SocketFile};
 
 /// Orders that a data thread has not taken yet; the control thread waits for room.
 const ORDERS: usize = 64;
@@ -60,7 +63,7 @@ pub(crate) struct Front {
     /// The listener's name; a reload may rename it.
     pub(crate) listener: ArcSwap<String>,
     /// The address.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Endpoint,
     /// Counts.
     pub(crate) stats: ListenerStats,
 }
@@ -77,16 +80,16 @@ pub(crate) struct Worker {
 enum Order {
     Open {
         front: Arc<Front>,
-        listener: TcpListener,
+        shard: Shard,
         done: oneshot::Sender<io::Result<()>>,
     },
     Tune {
-        address: SocketAddr,
+        address: Endpoint,
         options: SocketOptions,
         done: oneshot::Sender<io::Result<()>>,
     },
     Close {
-        address: SocketAddr,
+        address: Endpoint,
         done: oneshot::Sender<()>,
     },
 }
@@ -100,13 +103,16 @@ struct Thread {
 /// The data threads and what they listen on.
 pub(crate) struct Workers {
     threads: Vec<Thread>,
-    open: BTreeMap<SocketAddr, Open>,
+    open: BTreeMap<Endpoint, Open>,
 }
 
 /// A bound address, as the control thread knows it.
 struct Open {
     front: Arc<Front>,
     options: SocketOptions,
+    rights: SocketRights,
+    /// Of a unix socket.
+    file: Option<SocketFile>,
 }
 
 /// What a platform wants of an address.
@@ -115,10 +121,11 @@ pub(crate) struct Wanted {
     /// The listener's name.
     pub(crate) listener: String,
     options: SocketOptions,
+    rights: SocketRights,
 }
 
 /// Sockets that are bound and not yet served.
-pub(crate) struct Prepared(Vec<(Wanted, Bound)>);
+pub(crate) struct Prepared(Vec<(Wanted, Opened)>);
 
 /// A change of listeners that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -138,21 +145,22 @@ pub(crate) enum ListenError {
 }
 
 /// Which addresses `node` binds, and what is wanted of each.
-pub(crate) fn wanted(platform: &Platform, node: &str) -> BTreeMap<SocketAddr, Wanted> {
+pub(crate) fn wanted(platform: &Platform, node: &str) -> BTreeMap<Endpoint, Wanted> {
     let mut all = BTreeMap::new();
     for (name, listener) in platform.listeners_of(node) {
         let wanted = Wanted {
             listener: name.clone(),
             options: listener.socket,
+            rights: listener.rights.clone(),
         };
-        let addresses = listener.bind.iter().copied().flat_map(socket::addresses);
+        let addresses = listener.bind.iter().flat_map(socket::addresses);
         all.extend(addresses.map(|address| (address, wanted.clone())));
     }
     all
 }
 
 /// Which addresses `node` binds, with the listener's name.
-pub(crate) fn names(platform: &Platform, node: &str) -> BTreeMap<SocketAddr, String> {
+pub(crate) fn names(platform: &Platform, node: &str) -> BTreeMap<Endpoint, String> {
     let wanted = wanted(platform, node).into_iter();
     wanted
         .map(|(address, wanted)| (address, wanted.listener))
@@ -209,9 +217,9 @@ impl Workers {
     /// Binds what is new. Dropped, it changes nothing.
     pub(crate) fn prepare(
         &self,
-        wanted: &BTreeMap<SocketAddr, Wanted>,
+        wanted: &BTreeMap<Endpoint, Wanted>,
     ) -> Result<Prepared, ListenError> {
-        let mut opened: Vec<(Wanted, Bound)> = Vec::new();
+        let mut opened: Vec<(Wanted, Opened)> = Vec::new();
         for (address, wanted) in wanted
             .iter()
             .filter(|(address, _)| !self.open.contains_key(address))
@@ -222,9 +230,10 @@ impl Workers {
                 .keys()
                 .chain(opened.iter().map(|(_, bound)| &bound.address));
             let alone = !own.into_iter().any(|own| own.port() == address.port());
-            match socket::open(*address, &wanted.options, self.threads.len(), alone) {
+            let shards = self.threads.len();
+            match socket::open_any(address, &wanted.rights, &wanted.options, shards, alone) {
                 Ok(bound) => opened.push((wanted.clone(), bound)),
-                Err(error) if socket::is_optional(*address, &error) => {
+                Err(error) if socket::is_optional(address, &error) => {
                     tracing::warn!(listener, %address, "this kernel has no IPv6: the listener serves IPv4 only");
                 }
                 Err(source) => {
@@ -242,19 +251,19 @@ impl Workers {
     pub(crate) async fn commit(
         &mut self,
         prepared: Prepared,
-        wanted: &BTreeMap<SocketAddr, Wanted>,
+        wanted: &BTreeMap<Endpoint, Wanted>,
     ) -> Result<(), ListenError> {
         for (wanted, bound) in prepared.0 {
             self.open(wanted, bound).await?;
         }
-        let gone: Vec<SocketAddr> = self
+        let gone: Vec<Endpoint> = self
             .open
             .keys()
             .filter(|address| !wanted.contains_key(address))
-            .copied()
+            .cloned()
             .collect();
         for address in gone {
-            self.close(address).await;
+            self.close(&address).await;
         }
         let threads = &self.threads;
         for (address, open) in &mut self.open {
@@ -265,25 +274,35 @@ impl Workers {
                 open.front.listener.store(Arc::new(wanted.listener.clone()));
             }
             if wanted.options != open.options {
-                tune(threads, *address, wanted).await;
+                tune(threads, address, wanted).await;
                 open.options = wanted.options;
+            }
+            if wanted.rights != open.rights {
+                if let Some(Err(Refused { hint, source })) = open
+                    .file
+                    .as_ref()
+                    .map(|file| file.set_rights(&wanted.rights))
+                {
+                    tracing::warn!(listener = wanted.listener, %address, error = %source, "the file of a unix socket does not take its new rights{hint}");
+                }
+                open.rights = wanted.rights.clone();
             }
         }
         Ok(())
     }
 
-    async fn open(&mut self, wanted: Wanted, bound: Bound) -> Result<(), ListenError> {
+    async fn open(&mut self, wanted: Wanted, bound: Opened) -> Result<(), ListenError> {
         let front = Arc::new(Front {
             listener: ArcSwap::from_pointee(wanted.listener),
-            address: bound.address,
+            address: bound.address.clone(),
             stats: ListenerStats::default(),
         });
         let mut pending = Vec::with_capacity(self.threads.len());
-        for (thread, listener) in self.threads.iter().zip(bound.shards) {
+        for (thread, shard) in self.threads.iter().zip(bound.shards) {
             let (done, answer) = oneshot::channel();
             let order = Order::Open {
                 front: Arc::clone(&front),
-                listener,
+                shard,
                 done,
             };
             thread
@@ -300,31 +319,40 @@ impl Workers {
                 .map_err(|_| ListenError::Thread)?;
         }
         tracing::info!(listener = %front.listener.load(), address = %front.address, shards = self.threads.len(), "listening");
-        let options = wanted.options;
-        self.open.insert(bound.address, Open { front, options });
+        let open = Open {
+            front,
+            options: wanted.options,
+            rights: wanted.rights,
+            file: bound.file,
+        };
+        self.open.insert(bound.address, open);
         Ok(())
     }
 
     /// Stops accepting everywhere. What the kernel had queued is served.
     pub(crate) async fn close_all(&mut self) {
-        for address in self.open.keys().copied().collect::<Vec<_>>() {
-            self.close(address).await;
+        for address in self.open.keys().cloned().collect::<Vec<_>>() {
+            self.close(&address).await;
         }
     }
 
-    async fn close(&mut self, address: SocketAddr) {
+    async fn close(&mut self, address: &Endpoint) {
+        // First the file of a unix socket: whoever finds none has not connected in vain.
+        drop(self.open.remove(address));
         for thread in &self.threads {
             let (done, answer) = oneshot::channel();
             if thread
                 .orders
-                .send(Order::Close { address, done })
+                .send(Order::Close {
+                    address: address.clone(),
+                    done,
+                })
                 .await
                 .is_ok()
             {
                 let _ = answer.await;
             }
         }
-        self.open.remove(&address);
         tracing::info!(%address, "no longer listening");
     }
 
@@ -340,12 +368,12 @@ impl Workers {
 }
 
 /// Changes the options of the sockets on `address`. What a socket does not take is said, and the rest of its options stay: it listens on.
-async fn tune(threads: &[Thread], address: SocketAddr, wanted: &Wanted) {
+async fn tune(threads: &[Thread], address: &Endpoint, wanted: &Wanted) {
     let (listener, options) = (&wanted.listener, wanted.options);
     for thread in threads {
         let (done, answer) = oneshot::channel();
         let order = Order::Tune {
-            address,
+            address: address.clone(),
             options,
             done,
         };
@@ -390,7 +418,7 @@ fn has_reported(beat: Moment, now: Moment) -> bool {
 
 /// A listening socket of a data thread.
 struct Accepting {
-    listener: Arc<tokio::net::TcpListener>,
+    listener: Arc<Listener>,
     token: CancellationToken,
     task: JoinTask<()>,
 }
@@ -418,7 +446,7 @@ async fn work(
         proxy,
         shutdown,
     });
-    let mut open: BTreeMap<SocketAddr, Accepting> = BTreeMap::new();
+    let mut open: BTreeMap<Endpoint, Accepting> = BTreeMap::new();
     let mut tick = tokio::time::interval(TICK);
     loop {
         tokio::select! {
@@ -428,10 +456,10 @@ async fn work(
             }
             order = orders.recv() => match order {
                 None => break,
-                Some(Order::Open { front, listener, done }) => {
-                    let result = tokio::net::TcpListener::from_std(listener).map(|listener| {
+                Some(Order::Open { front, shard, done }) => {
+                    let result = Listener::new(shard).map(|listener| {
                         let (token, listener) = (CancellationToken::new(), Arc::new(listener));
-                        let address = front.address;
+                        let address = front.address.clone();
                         let task = tokio::spawn(accept::accept(Arc::clone(&listener), front, Arc::clone(&worker), token.clone()));
                         open.insert(address, Accepting { listener, token, task });
                     });
@@ -439,7 +467,7 @@ async fn work(
                 }
                 Some(Order::Tune { address, options, done }) => {
                     let tuned = match open.get(&address) {
-                        Some(accepting) => socket::tune(&accepting.listener, &options),
+                        Some(accepting) => socket::tune(&*accepting.listener, &options),
                         None => Ok(()),
                     };
                     let _ = done.send(tuned);

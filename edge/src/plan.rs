@@ -5,10 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::net::SocketAddr;
 
 use conf::Platform;
-use conf::platform::{HostPattern, Site, SocketOptions, Upstream};
+use conf::platform::{Endpoint, HostPattern, Site, SocketOptions, Upstream};
 use daemon::plan::{Plan, PlanAction, PlanStep};
 
 /// The change from `old` to `new` on `node`. `addresses` says what a platform binds there, with the listener's name.
@@ -16,7 +15,7 @@ pub fn diff(
     old: &Platform,
     new: &Platform,
     node: &str,
-    addresses: impl Fn(&Platform) -> BTreeMap<SocketAddr, String>,
+    addresses: impl Fn(&Platform) -> BTreeMap<Endpoint, String>,
 ) -> Plan {
     let (bound, wanted) = (addresses(old), addresses(new));
     let mut plan = Plan::default();
@@ -243,6 +242,10 @@ fn listeners(old: &Platform, new: &Platform, node: &str, plan: &mut Plan) {
         if was.trusted_proxies != listener.trusted_proxies {
             plan.change(what.clone(), "trusted_proxies");
         }
+        if was.proxy_protocol != listener.proxy_protocol {
+            plan.change(what.clone(), "proxy_protocol");
+        }
+        plan.value(&what, "socket rights", &was.rights, &listener.rights);
         let (was, is) = (&was.socket, &listener.socket);
         let backlog = |options: &SocketOptions| shown(options.backlog, "default");
         plan.value(&what, "backlog", &backlog(was), &backlog(is));

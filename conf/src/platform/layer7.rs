@@ -24,11 +24,13 @@ pub struct Listener {
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
     /// Peers whose connections begin with a PROXY protocol header.
-    pub proxy_protocol: Vec<IpNet>,
+    pub proxy_protocol: Vec<PeerRange>,
     /// Peers whose X-Forwarded-For is believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<PeerRange>,
     /// Options of its sockets.
     pub socket: SocketOptions,
+    /// Who may connect to its unix sockets.
+    pub rights: SocketRights,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,
@@ -83,22 +85,64 @@ impl std::fmt::Display for TcpKeepalive {
     }
 }
 
+/// Some of the peers of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerRange {
+    /// Those with an address in it.
+    Network(IpNet),
+    /// `"unix:"`: processes that come over a unix socket, as in nginx's `set_real_ip_from unix:`.
+    Unix,
+}
+
+/// Who may connect to a unix socket: whoever may write to its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SocketRights {
+    /// The file's mode, 0 to 0o777. Default 0o660: edge's user and the group.
+    pub mode: u32,
+    /// Its group; `None`: that of the process.
+    pub group: Option<String>,
+}
+
+impl std::fmt::Display for SocketRights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04o}", self.mode)?;
+        match &self.group {
+            Some(group) => write!(f, " {group}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// One bound address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bind {
     /// `":80"`: every address of both families.
     AnyAddress(u16),
     /// `"10.0.0.100:80"` or `"[2001:db8::1]:80"`; need not be present (IP_FREEBIND).
     Address(SocketAddr),
+    /// `"unix:/run/weir/edge.sock"`: a unix socket, by its absolute path.
+    Unix(Arc<str>),
 }
 
 impl Bind {
-    /// The port.
-    pub fn port(&self) -> u16 {
+    /// The port; a unix socket has none.
+    pub fn port(&self) -> Option<u16> {
         match self {
-            Bind::AnyAddress(port) => *port,
-            Bind::Address(address) => address.port(),
+            Bind::AnyAddress(port) => Some(*port),
+            Bind::Address(address) => Some(address.port()),
+            Bind::Unix(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Bind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Bind::AnyAddress(port) => write!(f, ":{port}"),
+            Bind::Address(address) => write!(f, "{address}"),
+            Bind::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
     Bind, Check, CheckKind, ClientIdentity, Listener, PassiveHealth, Retry, Server, ServerAddress,
-    SocketOptions, TcpKeepalive, TlsUpstream, Upstream, UpstreamProtocol,
+    SocketOptions, SocketRights, TcpKeepalive, TlsUpstream, Upstream, UpstreamProtocol,
 };
 use crate::problems::Tiers;
 use crate::raw::layer7 as raw;
@@ -29,6 +29,8 @@ const DEFAULT_MAX_STREAMS: u32 = 100;
 const AT_ONCE: Interval = Interval::from_secs(0);
 const DEFAULT_ATTEMPTS: u32 = 2;
 const DEFAULT_WITHIN: Interval = Interval::from_secs(10);
+/// Stricter than nginx's 0666: whoever may connect may be believed to speak for others (`trusted_proxies`).
+const DEFAULT_MODE: u32 = 0o660;
 /// What the path of a unix socket stands behind.
 const UNIX: &str = "unix:";
 /// `sun_path` of unix(7) without its zero.
@@ -59,13 +61,14 @@ impl<'a> Resolver<'a> {
                 http2: given(&element.raw.http2).unwrap_or(true),
                 proxy_protocol: values(element.raw.proxy_protocol.as_ref())
                     .into_iter()
-                    .map(|cidr| cidr.0)
+                    .map(|peers| peers.0)
                     .collect(),
                 trusted_proxies: values(element.raw.trusted_proxies.as_ref())
                     .into_iter()
-                    .map(|cidr| cidr.0)
+                    .map(|peers| peers.0)
                     .collect(),
                 socket: resolver.socket(&element.raw, &key),
+                rights: resolver.rights(&element.raw, &key),
                 place: resolver.place(element.name),
             })
         })
@@ -110,11 +113,54 @@ impl<'a> Resolver<'a> {
         Some(value.value)
     }
 
+    fn rights(&mut self, raw: &raw::Listener, key: &str) -> SocketRights {
+        let mut binds = raw.bind.iter().flat_map(|bind| &bind.value);
+        let unix = binds.any(|bind| bind.starts_with(UNIX));
+        for (word, written) in [
+            ("socket_mode", &raw.socket_mode),
+            ("socket_group", &raw.socket_group),
+        ] {
+            if let (false, Some(written)) = (unix, written) {
+                self.report(
+                    codes::SOCKET_RIGHTS_UNUSED,
+                    Tiers::LAYER7,
+                    written.span,
+                    format!("{key}.{word}"),
+                    format!("`{word}` is for unix sockets, and `{key}` binds none"),
+                )
+                .help(format!(
+                    "take `{word}` out, or bind \"unix:/run/weir/edge.sock\""
+                ));
+            }
+        }
+        let mode = raw.socket_mode.as_ref().map(|mode| {
+            let parsed = octal(mode);
+            if parsed.is_none() {
+                self.report(
+                    codes::SOCKET_MODE,
+                    Tiers::LAYER7,
+                    mode.span,
+                    format!("{key}.socket_mode"),
+                    format!("`{}` is not the mode of a socket", mode.value),
+                )
+                .help("write \"0660\" for edge's user and the group, \"0666\" for everybody on the node");
+            }
+            parsed.unwrap_or(DEFAULT_MODE)
+        });
+        SocketRights {
+            mode: mode.unwrap_or(DEFAULT_MODE),
+            group: raw.socket_group.as_deref().cloned(),
+        }
+    }
+
     fn bind(&mut self, bind: &At<String>, key: &str) -> Option<Bind> {
+        if let Some(path) = bind.strip_prefix(UNIX) {
+            return self.unix_path(path, bind.span, key).map(Bind::Unix);
+        }
         let parsed = parse_bind(bind);
         if parsed.is_none() {
             self.report(codes::BAD_BIND, Tiers::LAYER7, bind.span, key, format!("`{}` is not an address that can be bound", bind.value))
-                .help("write \":80\" for every address, \"10.0.0.100:80\" or \"[2001:db8::1]:80\" for one");
+                .help("write \":80\" for every address, \"10.0.0.100:80\" or \"[2001:db8::1]:80\" for one, \"unix:/run/weir/edge.sock\" for a unix socket");
         }
         parsed
     }
@@ -430,6 +476,13 @@ impl<'a> Resolver<'a> {
                 }),
         })
     }
+}
+
+/// Three or four octal digits, of which only the lower nine bits are set.
+fn octal(text: &str) -> Option<u32> {
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| digits)?;
+    (mode <= 0o777).then_some(mode)
 }
 
 /// `":80"`, `"10.0.0.100:80"` or `"[2001:db8::1]:80"`.

@@ -1,4 +1,4 @@
-//! SHELL: listening sockets: one SO_REUSEPORT shard per data thread and address.
+//! SHELL: listening sockets: one SO_REUSEPORT shard per data thread and address; those with a path are in `unix.rs`.
 //!
 //! What every accepted connection needs (TCP_NODELAY, keep-alive) is set on the listening socket: Linux hands it down at accept, so
 //! accepting costs one system call. Nothing here accepts.
@@ -7,25 +7,40 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
+use std::sync::Arc;
 
-use conf::platform::{Bind, SocketOptions};
+use conf::platform::{Bind, Endpoint, SocketOptions, SocketRights};
 use pingora_core::protocols::l4::ext::set_tcp_fastopen_backlog;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use super::carrier::Shard;
+use super::unix::{self, Refused, SocketFile};
 
 /// Asked of the kernel where the file says nothing; it caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 /// `net.ipv4.tcp_fastopen`: the bit for servers (`ip-sysctl.rst`).
 const FAST_OPEN_SERVER: u64 = 2;
 
-/// An address that could not be bound.
+/// An address or path that could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to bind {address}{hint}")]
 pub(crate) struct BindError {
     /// The address.
-    pub(crate) address: SocketAddr,
-    hint: &'static str,
+    pub(crate) address: Endpoint,
+    hint: String,
     #[source]
     source: io::Error,
+}
+
+/// The shards of one bound address or path.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// What is bound.
+    pub(super) address: Endpoint,
+    /// One for each data thread.
+    pub(super) shards: Vec<Shard>,
+    /// Removed when this is dropped.
+    pub(super) file: Option<SocketFile>,
 }
 
 /// The shards of one bound address.
@@ -37,20 +52,50 @@ pub(crate) struct Bound {
     pub(crate) shards: Vec<TcpListener>,
 }
 
-/// The addresses behind one `bind` entry: both families for `":80"`.
-pub(crate) fn addresses(bind: Bind) -> Vec<SocketAddr> {
+/// What is behind one `bind` entry: both families for `":80"`.
+pub(crate) fn addresses(bind: &Bind) -> Vec<Endpoint> {
     match bind {
-        Bind::Address(address) => vec![address],
+        Bind::Address(address) => vec![Endpoint::Ip(*address)],
         Bind::AnyAddress(port) => vec![
-            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)).into(),
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)).into(),
         ],
+        Bind::Unix(path) => vec![Endpoint::Unix(Arc::clone(path))],
+    }
+}
+
+/// Opens `shards` listening sockets on an address or path, or none. `alone`: no socket of this process has the port, on whatever address.
+pub(super) fn open_any(
+    address: &Endpoint,
+    rights: &SocketRights,
+    options: &SocketOptions,
+    shards: usize,
+    alone: bool,
+) -> Result<Opened, BindError> {
+    match address {
+        Endpoint::Ip(address) => open(*address, options, shards, alone).map(|bound| Opened {
+            address: bound.address.into(),
+            shards: bound.shards.into_iter().map(Shard::Tcp).collect(),
+            file: None,
+        }),
+        Endpoint::Unix(path) => match unix::open(path, rights, options, shards) {
+            Ok((shards, file)) => Ok(Opened {
+                address: address.clone(),
+                shards: shards.into_iter().map(Shard::Unix).collect(),
+                file: Some(file),
+            }),
+            Err(Refused { hint, source }) => Err(BindError {
+                address: address.clone(),
+                hint,
+                source,
+            }),
+        },
     }
 }
 
 /// Whether a failure to bind `address` may be ignored: a kernel without IPv6 cannot bind the second half of `":80"`.
-pub(crate) fn is_optional(address: SocketAddr, error: &BindError) -> bool {
-    address.ip() == Ipv6Addr::UNSPECIFIED
+pub(crate) fn is_optional(address: &Endpoint, error: &BindError) -> bool {
+    address.ip() == Some(Ipv6Addr::UNSPECIFIED.into())
         && matches!(
             error.source.raw_os_error(),
             Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
@@ -65,8 +110,8 @@ pub(crate) fn open(
     alone: bool,
 ) -> Result<Bound, BindError> {
     let failed = |source: io::Error| BindError {
-        address,
-        hint: hint(&source),
+        address: address.into(),
+        hint: hint(&source).to_owned(),
         source,
     };
     // With SO_REUSEPORT the kernel would let a second edge of the same user take half of the connections, and nobody would see it.
@@ -99,6 +144,9 @@ fn shard(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
 /// those that were accepted keep what they have.
 pub(super) fn tune(socket: &impl AsFd, options: &SocketOptions) -> io::Result<()> {
     let socket = SockRef::from(socket);
+    if socket.domain()? == Domain::UNIX {
+        return set_backlog(&socket, options);
+    }
     match options.keepalive {
         Some(keepalive) => {
             let times = TcpKeepalive::new()
@@ -111,7 +159,11 @@ pub(super) fn tune(socket: &impl AsFd, options: &SocketOptions) -> io::Result<()
     }
     set_tcp_fastopen_backlog(socket.as_raw_fd(), usize::from(options.fast_open))
         .map_err(io::Error::other)?;
-    // A second time it changes the backlog.
+    set_backlog(&socket, options)
+}
+
+/// Lets a socket listen; one that does already gets another backlog.
+pub(super) fn set_backlog(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
     socket.listen(options.backlog.map_or(BACKLOG, i32::from))
 }
 
@@ -291,7 +343,7 @@ mod tests {
 
     #[test]
     fn any_address_means_both_families() {
-        let all = addresses(Bind::AnyAddress(80));
+        let all = addresses(&Bind::AnyAddress(80));
         assert_eq!(
             all.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["0.0.0.0:80", "[::]:80"]

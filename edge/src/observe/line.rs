@@ -9,13 +9,14 @@ mod variable;
 
 use std::borrow::Cow;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use conf::platform::{AccessLogFormat, Endpoint};
 use http::HeaderMap;
 use serde::Serialize;
 use serde::ser::Serializer;
+
+use crate::peer::{Client, Peer};
 
 /// One attempt at an application server.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,11 +53,11 @@ pub(crate) struct Tls<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Line<'a> {
     /// The client: who connected, or whom a trusted proxy named.
-    pub(crate) client: IpAddr,
+    pub(crate) client: Client,
     /// Who connected.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// Where it came in.
-    pub(crate) server: SocketAddr,
+    pub(crate) server: &'a Endpoint,
     /// Its TLS.
     pub(crate) tls: Option<Tls<'a>>,
     /// `GET /path HTTP/1.1`; `-` if nothing could be read.
@@ -106,7 +107,7 @@ impl Line<'_> {
 
     fn combined(&self, time: &str, out: &mut Vec<u8>) {
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{} - - [{}] \"", self.client.to_canonical(), time);
+        let _ = write!(out, "{} - - [{}] \"", self.client, time);
         escape::default(self.request, out);
         let _ = write!(out, "\" {} {} \"", self.status, self.bytes);
         escape::default_or_dash(self.field(http::header::REFERER), out);
@@ -143,8 +144,8 @@ impl Line<'_> {
     fn json(&self, time: &str, out: &mut Vec<u8>) {
         let object = Object {
             time,
-            client: self.client.to_canonical(),
-            peer: SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port()),
+            client: self.client,
+            peer: self.peer,
             server_port: self.server.port(),
             request: String::from_utf8_lossy(self.request),
             http_version: String::from_utf8_lossy(self.parts().2),
@@ -170,9 +171,9 @@ impl Line<'_> {
 #[derive(Serialize)]
 struct Object<'a> {
     time: &'a str,
-    client: IpAddr,
-    peer: SocketAddr,
-    server_port: u16,
+    client: Client,
+    peer: Peer,
+    server_port: Option<u16>,
     request: Cow<'a, str>,
     http_version: Cow<'a, str>,
     tls_version: &'a str,

@@ -217,14 +217,14 @@ impl Context {
         let client = match fields {
             Some(fields) => {
                 let trusted = self.snapshot.trusted_of(&conn.front);
-                rewrite::client_address(conn.peer.ip(), fields, trusted)
+                rewrite::client_address(conn.peer.client(), fields, trusted)
             }
-            None => conn.peer.ip(),
+            None => conn.peer.client(),
         };
         log.log(&Line {
             client,
             peer: conn.peer,
-            server: conn.front.address,
+            server: &conn.front.address,
             tls: conn.tls.as_ref().map(TlsFacts::logged),
             request: &self.request,
             host: session

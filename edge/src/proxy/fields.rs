@@ -62,7 +62,7 @@ pub(super) fn to_upstream(
     };
     let trusted = ctx.snapshot.trusted_of(&conn.front);
     let facts = Forwarding {
-        peer: conn.peer.ip(),
+        peer: conn.peer.client(),
         tls: conn.tls.is_some(),
         host: &host,
         port: conn.front.address.port(),

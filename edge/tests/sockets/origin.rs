@@ -42,10 +42,10 @@ impl Origin {
         let listener = TcpListener::bind(address).unwrap();
         let at = At::Address(listener.local_addr().unwrap());
         Origin::over(name, at, move || {
-            let (stream, _) = listener.accept().ok()?;
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            stream.set_nodelay(true).unwrap();
-            Some(stream)
+            let (stream, _) = listener.accept()?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
         })
     }
 
@@ -53,16 +53,16 @@ impl Origin {
     pub(crate) fn on(name: &str, path: &Path) -> Origin {
         let listener = UnixListener::bind(path).unwrap();
         Origin::over(name, At::Path(path.to_owned()), move || {
-            let (stream, _) = listener.accept().ok()?;
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            Some(stream)
+            let (stream, _) = listener.accept()?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            Ok(stream)
         })
     }
 
     fn over<S: Read + Write + Send + 'static>(
         name: &str,
         at: At,
-        accept: impl Fn() -> Option<S> + Send + 'static,
+        accept: impl Fn() -> std::io::Result<S> + Send + 'static,
     ) -> Origin {
         let shared = Arc::new(Shared {
             name: name.to_owned(),
@@ -76,7 +76,8 @@ impl Origin {
         });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
-            while let Some(stream) = accept() {
+            // What goes wrong with one connection concerns no other.
+            for stream in std::iter::repeat_with(accept).flatten() {
                 if accepting.stopped.load(Ordering::SeqCst) {
                     return;
                 }

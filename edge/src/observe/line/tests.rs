@@ -1,3 +1,5 @@
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+
 use conf::platform::{LogEscape, LogFormat, LogPiece, LogVariable};
 use http::HeaderValue;
 use http::header::{ETAG, REFERER, USER_AGENT};
@@ -9,6 +11,11 @@ const TIMES: Times<'static> = Times {
     iso8601: "2026-11-23T07:34:48+00:00",
 };
 
+static SERVER: Endpoint = Endpoint::Ip(SocketAddr::V4(SocketAddrV4::new(
+    Ipv4Addr::new(192, 0, 2, 9),
+    443,
+)));
+
 fn headers(fields: &[(http::HeaderName, &[u8])]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
@@ -19,9 +26,9 @@ fn headers(fields: &[(http::HeaderName, &[u8])]) -> HeaderMap {
 
 fn line<'a>(attempts: &'a [Attempt], fields: &'a HeaderMap) -> Line<'a> {
     Line {
-        client: "::ffff:192.0.2.1".parse().unwrap(),
-        peer: "[::ffff:192.0.2.8]:5000".parse().unwrap(),
-        server: "192.0.2.9:443".parse().unwrap(),
+        client: "::ffff:192.0.2.1".parse::<IpAddr>().unwrap().into(),
+        peer: Peer::Ip("[::ffff:192.0.2.8]:5000".parse().unwrap()),
+        server: &SERVER,
         tls: Some(Tls {
             version: "TLSv1.3",
             server_name: "shop.example",
@@ -270,4 +277,36 @@ fn no_bytes_forge_a_line() {
             Some(out.len() - 1)
         );
     }
+}
+
+#[test]
+fn a_connection_over_a_unix_socket_has_no_address() {
+    let (attempts, fields) = (attempts(), HeaderMap::new());
+    let server = Endpoint::Unix("/run/edge.sock".into());
+    let line = Line {
+        client: Client::Unix,
+        peer: Peer::Unix,
+        server: &server,
+        ..line(&attempts, &fields)
+    };
+    for (variable, shown) in [
+        (LogVariable::RemoteAddr, "unix:"),
+        (LogVariable::RealipRemoteAddr, "unix:"),
+        (LogVariable::RemotePort, "-"),
+        (LogVariable::ServerAddr, "unix:/run/edge.sock"),
+        (LogVariable::ServerPort, "-"),
+    ] {
+        assert_eq!(value(&line, variable, LogEscape::Default), shown);
+    }
+    let mut out = Vec::new();
+    line.write(TIMES, &AccessLogFormat::Json, &mut out);
+    let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(
+        (&object["client"], &object["peer"]),
+        (&"unix:".into(), &"unix:".into())
+    );
+    assert!(object["server_port"].is_null(), "{object}");
+    out.clear();
+    line.write(TIMES, &AccessLogFormat::Combined, &mut out);
+    assert!(out.starts_with(b"unix: - - ["));
 }
