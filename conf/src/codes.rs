@@ -115,9 +115,9 @@ codes! {
     REDIRECT_STATUS = "E0411": "Redirects are 301, 302, 303, 307 or 308 (RFC 9110 section 15.4).";
     BAD_HEADER = "E0412": "Names and values of header fields follow RFC 9110 sections 5.1 and 5.5.";
     FRAMING_HEADER = "E0413": "Header fields that describe the connection or the message's framing are edge's own business: setting them by hand is how requests are smuggled.";
-    HEADER_TWICE = "E0426": "Levels merge: `[edge]`, then the site, then the route, and the inner one has the last word on a name. Within one level a name is set, added or removed once: to set it replaces all fields of that name, to add puts one beside them.";
-    BUFFER_WITHOUT_UPSTREAM = "E0427": "`buffer_request` reads a request body before a server is chosen, so that a slow client keeps no server waiting. A redirect or a fixed answer goes to no server.";
-    HEADER_VARIABLE = "E0428": "Values of header fields may have variables, `$name` or `${name}`, with nginx's names as in the access log's formats; `$$` is the sign itself. Only those are possible whose value is known when the request goes to a server, or when the response comes.";
+    HEADER_TWICE = "E0471": "Levels merge: `[edge]`, then the site, then the route, and the inner one has the last word on a name. Within one level a name is set, added or removed once: to set it replaces all fields of that name, to add puts one beside them.";
+    BUFFER_WITHOUT_UPSTREAM = "E0472": "`buffer_request` reads a request body before a server is chosen, so that a slow client keeps no server waiting. A redirect or a fixed answer goes to no server.";
+    HEADER_VARIABLE = "E0473": "Values of header fields may have variables, `$name` or `${name}`, with nginx's names as in the access log's formats; `$$` is the sign itself. Only those are possible whose value is known when the request goes to a server, or when the response comes.";
     CLIENT_CA = "E0420": "A client's certificate is judged by the authority that signed it, so the file of that authority is needed.";
     UNKNOWN_CIPHER = "E0421": "Cipher suites are named as in IANA's registry. Only those with forward secrecy and authenticated encryption are there.";
     NO_CIPHER = "E0422": "Each cipher suite belongs to one version of TLS. At least one must belong to a version that is spoken.";
@@ -240,6 +240,11 @@ codes! {
     BURST_WITHOUT_RATE = "E0448": "The burst is what may come earlier than the rate allows. Requests at once are limited by `concurrent`, which has none.";
     DELAY_OVER_BURST = "E0449": "Of the requests that come early, those up to `delay_after` go on at once, those up to `burst` wait, and what is beyond is refused.";
     UNUSED_LIMIT = "W0440": "No site and no route names the limit, so nothing is limited by it. Perhaps a name was changed in one place only.";
+    SOCKET_PATH = "E0427": "The kernel keeps the path of a unix socket in 108 bytes with a zero at its end (unix(7)). It stands in logs and metrics, so it has no spaces and no control characters.";
+    UNIX_CHECK = "E0428": "A server on a unix socket has neither address nor port. Only checks that connect and speak over a stream can be made there: `tcp`, `http` and `https`.";
+    SOCKET_MODE = "E0429": "The mode of a socket's file is written in octal, as for chmod(1): who may write to it may connect. The x bits and those above them mean nothing for sockets.";
+    SOCKET_RIGHTS_UNUSED = "E0470": "Only unix sockets have a file, and with it a mode and a group.";
+    KEEPALIVE_SECONDS = "E0426": "The kernel counts keep-alive probes in whole seconds, 1 to 32767 (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL).";
     UNUSED_CERTIFICATE = "W0406": "The certificate of a site is shown on listeners with `tls = true` only.";
     UNUSED_UPSTREAM = "W0401": "No route leads to the upstream. Perhaps a name was changed in one place only.";
     ROUTE_SHADOWED = "W0402": "Another route of the site takes all requests that this one could get.";

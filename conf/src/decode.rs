@@ -16,7 +16,9 @@ use crate::problems::{Draft, Problems, Tiers, suggestion};
 use crate::source::Span;
 use crate::value::{Kind, Table, Value};
 
-pub(crate) use scalar::{AddressPort, Cidr, MacAddress, PortRange, Text, Texts, WholeNumber};
+pub(crate) use scalar::{
+    AddressPort, Cidr, MacAddress, Peers, PortRange, Text, Texts, WholeNumber,
+};
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ mod access_log;
 mod balance;
 mod check;
 mod compression;
+mod endpoint;
 mod hash;
 mod header;
 mod layer4;
@@ -31,14 +32,16 @@ pub use access_log::{
 pub use balance::{Balance, HashKey, Queue, SameSite, Sticky};
 pub use check::{Check, CheckBody, CheckKind, CheckTls, InitialState, StatusRange};
 pub use compression::{Coding, Compression};
+pub use endpoint::Endpoint;
 pub use header::{HeaderEdit, HeaderEdits, HeaderLevel, HeaderText};
 pub use layer4::{
     ConnectionSync, Forward, LimitPer, Matching, NewConnections, PathCheck, Persistence, PortSpec,
     Protocol, RealServer, Scheduler, Tunnel, TunnelChecksum, VirtualService,
 };
 pub use layer7::{
-    Bind, ClientIdentity, HostPattern, Listener, PassiveHealth, PathMatch, Retry, Route,
-    RouteAction, Server, ServerAddress, Site, Timeouts, TlsUpstream, Upstream, UpstreamProtocol,
+    Bind, ClientIdentity, HostPattern, Listener, PassiveHealth, PathMatch, PeerRange, Retry, Route,
+    RouteAction, Server, ServerAddress, Site, SocketOptions, SocketRights, TcpKeepalive, Timeouts,
+    TlsUpstream, Upstream, UpstreamProtocol,
 };
 pub use moved::{AddressOptions, AddressScope, IpFamily, VipAddress};
 pub use node::{Attachment, Group, Network, Node};

@@ -96,7 +96,7 @@ fn the_blueprint_says_what_the_classic_stack_says() {
     assert_eq!(platform.listeners_of("edge1").count(), 1);
     assert_eq!(
         platform.listeners_of("lb1").next().unwrap().1.bind[0].port(),
-        80
+        Some(80)
     );
 }
 

@@ -39,15 +39,15 @@ impl AddressLimit {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// A place for one more connection of a client, if it may have one.
-    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+    /// A place for one more connection of a client, if it may have one. Who has no address is not counted.
+    pub fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Option<Place> {
         let limit = self.limit.load(Ordering::Relaxed);
-        if limit == 0 {
+        let Some(client) = client.filter(|_| limit > 0) else {
             return Some(Place {
                 all: Arc::clone(self),
                 address: None,
             });
-        }
+        };
         let address = network(client);
         let admitted = self.with(address, |counts| {
             let count = counts.entry(address).or_insert(0);
@@ -114,8 +114,8 @@ pub fn network(client: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn address(text: &str) -> Option<IpAddr> {
+        text.parse().ok()
     }
 
     #[test]
@@ -130,6 +130,11 @@ mod tests {
         assert_eq!(all.addresses(), 2);
         drop(first);
         assert!(all.admit(one).is_some());
+        let _nobody = [
+            all.admit(None).unwrap(),
+            all.admit(None).unwrap(),
+            all.admit(None).unwrap(),
+        ];
         drop(other);
         assert_eq!(all.addresses(), 1, "nothing is kept of who has left");
     }

@@ -147,6 +147,7 @@ impl Engine {
             .context("the readiness endpoint ([edge.readiness])")?;
         workers.commit(prepared, &wanted).await?;
         self.fronts.store(Arc::new(workers.fronts()));
+        listen::warn_of_limits(&loaded.platform, None, &loaded.node);
         let deadline = clock::now() + START;
         while !workers.alive(clock::now()) {
             anyhow::ensure!(
@@ -164,7 +165,7 @@ impl Engine {
     pub(crate) fn plan(&self, new: &Platform) -> Plan {
         let now = self.shared.snapshot.load();
         plan::diff(&now.platform, new, &now.node, |platform| {
-            listen::wanted(platform, &now.node)
+            listen::names(platform, &now.node)
         })
     }
 
@@ -209,7 +210,9 @@ impl Engine {
         self.shared
             .addresses
             .set_limit(settings.limits.connections_per_address);
+        let before = Arc::clone(&self.shared.snapshot.load().platform);
         self.swap(snapshot);
+        listen::warn_of_limits(&new.platform, Some(&before), &new.node);
         let committed = workers.commit(prepared, &wanted).await;
         self.fronts.store(Arc::new(workers.fronts()));
         committed.map_err(|error| refused(&error))?;

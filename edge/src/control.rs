@@ -135,7 +135,7 @@ impl Control for EdgeControl {
                     &target.0,
                     &upstream.config.name,
                     &member.server,
-                    member.address,
+                    &member.address,
                 )
             });
         if known {

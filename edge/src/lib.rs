@@ -32,6 +32,7 @@ pub mod pace;
 pub mod page;
 pub mod passive;
 pub mod path;
+pub mod peer;
 pub mod plan;
 mod proxy;
 pub mod proxy_protocol;

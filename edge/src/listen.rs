@@ -12,6 +12,7 @@
 //! connections at shutdown.
 
 mod accept;
+mod carrier;
 mod greet;
 pub(crate) mod http2;
 pub(crate) mod park;
@@ -20,27 +21,31 @@ pub(crate) mod socket;
 pub(crate) mod stream;
 mod total;
 pub(crate) mod transport;
+mod unix;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use conf::platform::{Endpoint, SocketOptions, SocketRights};
 use conf::{Moment, Platform};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle as JoinTask;
 use tokio_util::sync::CancellationToken;
 
 use crate::observe::stats::ListenerStats;
 use crate::proxy::EdgeProxy;
 use crate::shared::Shared;
-use socket::{BindError, Bound};
+use carrier::{Listener, Shard};
+use socket::{BindError, Opened};
+use unix::{Refused, SocketFile};
 
 /// Orders that a data thread has not taken yet; the control thread waits for room.
 const ORDERS: usize = 64;
@@ -59,7 +64,7 @@ pub(crate) struct Front {
     /// The listener's name; a reload may rename it.
     pub(crate) listener: ArcSwap<String>,
     /// The address.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Endpoint,
     /// Counts.
     pub(crate) stats: ListenerStats,
 }
@@ -76,11 +81,16 @@ pub(crate) struct Worker {
 enum Order {
     Open {
         front: Arc<Front>,
-        listener: TcpListener,
+        shard: Shard,
+        done: oneshot::Sender<io::Result<()>>,
+    },
+    Tune {
+        address: Endpoint,
+        options: SocketOptions,
         done: oneshot::Sender<io::Result<()>>,
     },
     Close {
-        address: SocketAddr,
+        address: Endpoint,
         done: oneshot::Sender<()>,
     },
 }
@@ -94,11 +104,29 @@ struct Thread {
 /// The data threads and what they listen on.
 pub(crate) struct Workers {
     threads: Vec<Thread>,
-    fronts: BTreeMap<SocketAddr, Arc<Front>>,
+    open: BTreeMap<Endpoint, Open>,
+}
+
+/// A bound address, as the control thread knows it.
+struct Open {
+    front: Arc<Front>,
+    options: SocketOptions,
+    rights: SocketRights,
+    /// Of a unix socket.
+    file: Option<SocketFile>,
+}
+
+/// What a platform wants of an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The listener's name.
+    pub(crate) listener: String,
+    options: SocketOptions,
+    rights: SocketRights,
 }
 
 /// Sockets that are bound and not yet served.
-pub(crate) struct Prepared(Vec<(String, Bound)>);
+pub(crate) struct Prepared(Vec<(Wanted, Opened)>);
 
 /// A change of listeners that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -117,17 +145,37 @@ pub(crate) enum ListenError {
     Thread,
 }
 
+/// Which addresses `node` binds, and what is wanted of each.
+pub(crate) fn wanted(platform: &Platform, node: &str) -> BTreeMap<Endpoint, Wanted> {
+    let mut all = BTreeMap::new();
+    for (name, listener) in platform.listeners_of(node) {
+        let wanted = Wanted {
+            listener: name.clone(),
+            options: listener.socket,
+            rights: listener.rights.clone(),
+        };
+        let addresses = listener.bind.iter().flat_map(socket::addresses);
+        all.extend(addresses.map(|address| (address, wanted.clone())));
+    }
+    all
+}
+
 /// Which addresses `node` binds, with the listener's name.
-pub(crate) fn wanted(platform: &Platform, node: &str) -> BTreeMap<SocketAddr, String> {
-    platform
-        .listeners_of(node)
-        .flat_map(|(name, listener)| listener.bind.iter().map(move |bind| (name, bind)))
-        .flat_map(|(name, bind)| {
-            socket::addresses(*bind)
-                .into_iter()
-                .map(move |address| (address, name.clone()))
-        })
+pub(crate) fn names(platform: &Platform, node: &str) -> BTreeMap<Endpoint, String> {
+    let wanted = wanted(platform, node).into_iter();
+    wanted
+        .map(|(address, wanted)| (address, wanted.listener))
         .collect()
+}
+
+/// Says in the log what the kernel will not do of the listeners' options; of those that stood `before` already it was said.
+pub(crate) fn warn_of_limits(platform: &Platform, before: Option<&Platform>, node: &str) {
+    for (name, listener) in platform.listeners_of(node) {
+        let before = before.and_then(|before| before.listeners.get(name));
+        if before.is_none_or(|before| before.socket != listener.socket) {
+            socket::warn_of_limits(name, &listener.socket);
+        }
+    }
 }
 
 impl Workers {
@@ -139,7 +187,7 @@ impl Workers {
             .collect::<io::Result<Vec<_>>>()?;
         Ok(Workers {
             threads,
-            fronts: BTreeMap::new(),
+            open: BTreeMap::new(),
         })
     }
 
@@ -150,7 +198,8 @@ impl Workers {
 
     /// What is bound.
     pub(crate) fn fronts(&self) -> Vec<Arc<Front>> {
-        self.fronts.values().cloned().collect()
+        let open = self.open.values();
+        open.map(|open| Arc::clone(&open.front)).collect()
     }
 
     /// Whether every thread has reported lately.
@@ -162,28 +211,30 @@ impl Workers {
     pub(crate) fn none() -> Workers {
         Workers {
             threads: Vec::new(),
-            fronts: BTreeMap::new(),
+            open: BTreeMap::new(),
         }
     }
 
     /// Binds what is new. Dropped, it changes nothing.
     pub(crate) fn prepare(
         &self,
-        wanted: &BTreeMap<SocketAddr, String>,
+        wanted: &BTreeMap<Endpoint, Wanted>,
     ) -> Result<Prepared, ListenError> {
-        let mut opened: Vec<(String, Bound)> = Vec::new();
-        for (address, listener) in wanted
+        let mut opened: Vec<(Wanted, Opened)> = Vec::new();
+        for (address, wanted) in wanted
             .iter()
-            .filter(|(address, _)| !self.fronts.contains_key(address))
+            .filter(|(address, _)| !self.open.contains_key(address))
         {
+            let listener = &wanted.listener;
             let own = self
-                .fronts
+                .open
                 .keys()
                 .chain(opened.iter().map(|(_, bound)| &bound.address));
             let alone = !own.into_iter().any(|own| own.port() == address.port());
-            match socket::open(*address, self.threads.len(), alone) {
-                Ok(bound) => opened.push((listener.clone(), bound)),
-                Err(error) if socket::is_optional(*address, &error) => {
+            let shards = self.threads.len();
+            match socket::open_any(address, &wanted.rights, &wanted.options, shards, alone) {
+                Ok(bound) => opened.push((wanted.clone(), bound)),
+                Err(error) if socket::is_optional(address, &error) => {
                     tracing::warn!(listener, %address, "this kernel has no IPv6: the listener serves IPv4 only");
                 }
                 Err(source) => {
@@ -201,43 +252,58 @@ impl Workers {
     pub(crate) async fn commit(
         &mut self,
         prepared: Prepared,
-        wanted: &BTreeMap<SocketAddr, String>,
+        wanted: &BTreeMap<Endpoint, Wanted>,
     ) -> Result<(), ListenError> {
-        for (listener, bound) in prepared.0 {
-            self.open(listener, bound).await?;
+        for (wanted, bound) in prepared.0 {
+            self.open(wanted, bound).await?;
         }
-        let gone: Vec<SocketAddr> = self
-            .fronts
+        let gone: Vec<Endpoint> = self
+            .open
             .keys()
             .filter(|address| !wanted.contains_key(address))
-            .copied()
+            .cloned()
             .collect();
         for address in gone {
-            self.close(address).await;
+            self.close(&address).await;
         }
-        for (address, front) in &self.fronts {
-            if let Some(name) = wanted
-                .get(address)
-                .filter(|name| **name != **front.listener.load())
-            {
-                front.listener.store(Arc::new(name.clone()));
+        let threads = &self.threads;
+        for (address, open) in &mut self.open {
+            let Some(wanted) = wanted.get(address) else {
+                continue;
+            };
+            if wanted.listener != **open.front.listener.load() {
+                open.front.listener.store(Arc::new(wanted.listener.clone()));
+            }
+            if wanted.options != open.options {
+                tune(threads, address, wanted).await;
+                open.options = wanted.options;
+            }
+            if wanted.rights != open.rights {
+                if let Some(Err(Refused { hint, source })) = open
+                    .file
+                    .as_ref()
+                    .map(|file| file.set_rights(&wanted.rights))
+                {
+                    tracing::warn!(listener = wanted.listener, %address, error = %source, "the file of a unix socket does not take its new rights{hint}");
+                }
+                open.rights = wanted.rights.clone();
             }
         }
         Ok(())
     }
 
-    async fn open(&mut self, listener: String, bound: Bound) -> Result<(), ListenError> {
+    async fn open(&mut self, wanted: Wanted, bound: Opened) -> Result<(), ListenError> {
         let front = Arc::new(Front {
-            listener: ArcSwap::from_pointee(listener),
-            address: bound.address,
+            listener: ArcSwap::from_pointee(wanted.listener),
+            address: bound.address.clone(),
             stats: ListenerStats::default(),
         });
         let mut pending = Vec::with_capacity(self.threads.len());
-        for (thread, listener) in self.threads.iter().zip(bound.shards) {
+        for (thread, shard) in self.threads.iter().zip(bound.shards) {
             let (done, answer) = oneshot::channel();
             let order = Order::Open {
                 front: Arc::clone(&front),
-                listener,
+                shard,
                 done,
             };
             thread
@@ -254,30 +320,40 @@ impl Workers {
                 .map_err(|_| ListenError::Thread)?;
         }
         tracing::info!(listener = %front.listener.load(), address = %front.address, shards = self.threads.len(), "listening");
-        self.fronts.insert(bound.address, front);
+        let open = Open {
+            front,
+            options: wanted.options,
+            rights: wanted.rights,
+            file: bound.file,
+        };
+        self.open.insert(bound.address, open);
         Ok(())
     }
 
     /// Stops accepting everywhere. What the kernel had queued is served.
     pub(crate) async fn close_all(&mut self) {
-        for address in self.fronts.keys().copied().collect::<Vec<_>>() {
-            self.close(address).await;
+        for address in self.open.keys().cloned().collect::<Vec<_>>() {
+            self.close(&address).await;
         }
     }
 
-    async fn close(&mut self, address: SocketAddr) {
+    async fn close(&mut self, address: &Endpoint) {
+        // First the file of a unix socket: whoever finds none has not connected in vain.
+        drop(self.open.remove(address));
         for thread in &self.threads {
             let (done, answer) = oneshot::channel();
             if thread
                 .orders
-                .send(Order::Close { address, done })
+                .send(Order::Close {
+                    address: address.clone(),
+                    done,
+                })
                 .await
                 .is_ok()
             {
                 let _ = answer.await;
             }
         }
-        self.fronts.remove(&address);
         tracing::info!(%address, "no longer listening");
     }
 
@@ -290,6 +366,26 @@ impl Workers {
             }
         }
     }
+}
+
+/// Changes the options of the sockets on `address`. What a socket does not take is said, and the rest of its options stay: it listens on.
+async fn tune(threads: &[Thread], address: &Endpoint, wanted: &Wanted) {
+    let (listener, options) = (&wanted.listener, wanted.options);
+    for thread in threads {
+        let (done, answer) = oneshot::channel();
+        let order = Order::Tune {
+            address: address.clone(),
+            options,
+            done,
+        };
+        if thread.orders.send(order).await.is_err() {
+            continue;
+        }
+        if let Ok(Err(error)) = answer.await {
+            tracing::warn!(listener, %address, %error, "a listening socket does not take its new options");
+        }
+    }
+    tracing::info!(listener, %address, "the options of its sockets are changed");
 }
 
 impl Thread {
@@ -321,6 +417,13 @@ fn has_reported(beat: Moment, now: Moment) -> bool {
     beat != Moment::ZERO && now.since(beat) < SILENCE
 }
 
+/// A listening socket of a data thread.
+struct Accepting {
+    listener: Arc<Listener>,
+    token: CancellationToken,
+    task: JoinTask<()>,
+}
+
 /// The whole life of a data thread: it ends when its orders do.
 async fn work(
     shared: Arc<Shared>,
@@ -344,8 +447,7 @@ async fn work(
         proxy,
         shutdown,
     });
-    let mut open: BTreeMap<SocketAddr, (CancellationToken, tokio::task::JoinHandle<()>)> =
-        BTreeMap::new();
+    let mut open: BTreeMap<Endpoint, Accepting> = BTreeMap::new();
     let mut tick = tokio::time::interval(TICK);
     loop {
         tokio::select! {
@@ -355,17 +457,26 @@ async fn work(
             }
             order = orders.recv() => match order {
                 None => break,
-                Some(Order::Open { front, listener, done }) => {
-                    let result = tokio::net::TcpListener::from_std(listener).map(|listener| {
-                        let token = CancellationToken::new();
-                        let address = front.address;
-                        let task = tokio::spawn(accept::accept(listener, front, Arc::clone(&worker), token.clone()));
-                        open.insert(address, (token, task));
+                Some(Order::Open { front, shard, done }) => {
+                    let result = Listener::new(shard).map(|listener| {
+                        let (token, listener) = (CancellationToken::new(), Arc::new(listener));
+                        let address = front.address.clone();
+                        let task = tokio::spawn(accept::accept(Arc::clone(&listener), front, Arc::clone(&worker), token.clone()));
+                        open.insert(address, Accepting { listener, token, task });
                     });
                     let _ = done.send(result);
                 }
+                Some(Order::Tune { address, options, done }) => {
+                    let tuned = match open.get(&address) {
+                        Some(accepting) => socket::tune(&*accepting.listener, &options),
+                        None => Ok(()),
+                    };
+                    let _ = done.send(tuned);
+                }
                 Some(Order::Close { address, done }) => {
-                    if let Some((token, task)) = open.remove(&address) {
+                    if let Some(Accepting { listener, token, task }) = open.remove(&address) {
+                        // The task closes the socket, so it must be the last that has it.
+                        drop(listener);
                         token.cancel();
                         let _ = task.await;
                     }

@@ -5,10 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::net::SocketAddr;
 
 use conf::Platform;
-use conf::platform::{HostPattern, Site, Upstream};
+use conf::platform::{Endpoint, HostPattern, Site, SocketOptions, Upstream};
 use daemon::plan::{Plan, PlanAction, PlanStep};
 
 /// The change from `old` to `new` on `node`. `addresses` says what a platform binds there, with the listener's name.
@@ -16,7 +15,7 @@ pub fn diff(
     old: &Platform,
     new: &Platform,
     node: &str,
-    addresses: impl Fn(&Platform) -> BTreeMap<SocketAddr, String>,
+    addresses: impl Fn(&Platform) -> BTreeMap<Endpoint, String>,
 ) -> Plan {
     let (bound, wanted) = (addresses(old), addresses(new));
     let mut plan = Plan::default();
@@ -29,7 +28,7 @@ pub fn diff(
     upstreams(old, new, &mut plan);
     limits(old, new, &mut plan);
     sites(old, new, &mut plan);
-    trust(old, new, node, &mut plan);
+    listeners(old, new, node, &mut plan);
     settings(old, new, &mut plan);
     for (address, listener) in bound
         .iter()
@@ -233,16 +232,31 @@ fn sites(old: &Platform, new: &Platform, plan: &mut Plan) {
     }
 }
 
-fn trust(old: &Platform, new: &Platform, node: &str, plan: &mut Plan) {
+fn listeners(old: &Platform, new: &Platform, node: &str, plan: &mut Plan) {
     let before: BTreeMap<_, _> = old.listeners_of(node).collect();
     for (name, listener) in new.listeners_of(node) {
-        if before
-            .get(name)
-            .is_some_and(|was| was.trusted_proxies != listener.trusted_proxies)
-        {
-            plan.change(format!("listener {name}"), "trusted_proxies");
+        let Some(was) = before.get(name) else {
+            continue;
+        };
+        let what = format!("listener {name}");
+        if was.trusted_proxies != listener.trusted_proxies {
+            plan.change(what.clone(), "trusted_proxies");
         }
+        if was.proxy_protocol != listener.proxy_protocol {
+            plan.change(what.clone(), "proxy_protocol");
+        }
+        plan.value(&what, "socket rights", &was.rights, &listener.rights);
+        let (was, is) = (&was.socket, &listener.socket);
+        let backlog = |options: &SocketOptions| shown(options.backlog, "default");
+        plan.value(&what, "backlog", &backlog(was), &backlog(is));
+        let keepalive = |options: &SocketOptions| shown(options.keepalive, "off");
+        plan.value(&what, "tcp_keepalive", &keepalive(was), &keepalive(is));
+        plan.value(&what, "fast_open", &was.fast_open, &is.fast_open);
     }
+}
+
+fn shown(value: Option<impl Display>, none: &str) -> String {
+    value.map_or_else(|| none.to_owned(), |value| value.to_string())
 }
 
 fn settings(old: &Platform, new: &Platform, plan: &mut Plan) {
@@ -350,7 +364,7 @@ upstream = "app"
 
     fn lines(old: &str, new: &str) -> Vec<String> {
         let plan = diff(&platform(old), &platform(new), "edge1", |platform| {
-            crate::listen::wanted(platform, "edge1")
+            crate::listen::names(platform, "edge1")
         });
         let line = |step: PlanStep| {
             format!(
@@ -391,6 +405,22 @@ upstream = "app"
         );
         assert!(
             lines[1].starts_with("Remove listener http 10.0.0.11:80") && lines[1].ends_with("true")
+        );
+    }
+
+    #[test]
+    fn options_of_sockets() {
+        let bind = "bind = [\"10.0.0.11:80\"]";
+        let new =
+            format!("{bind}\nbacklog = 1024\ntcp_keepalive = {{ idle = \"30s\" }}\nfast_open = 16");
+        let old = format!("{bind}\ntcp_keepalive = false");
+        assert_eq!(
+            lines(&BASE.replace(bind, &old), &BASE.replace(bind, &new)),
+            [
+                "Change listener http (backlog default -> 1024) false",
+                "Change listener http (tcp_keepalive off -> 30s+6x10s) false",
+                "Change listener http (fast_open 0 -> 16) false",
+            ]
         );
     }
 

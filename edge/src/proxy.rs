@@ -209,15 +209,15 @@ impl ProxyHttp for EdgeProxy {
         })?;
         // Waiting for a place is no time of the server's.
         let current = Current::new(Arc::clone(upstream), pick.index, clock::now());
-        let Some(address) = current.member().map(|member| member.address) else {
+        let left = ctx.left(clock::now());
+        let Some(peer) = current
+            .member()
+            .map(|member| upstream.peer(&member.address, &route.timeouts, left))
+        else {
             return Err(status(500, "no such server"));
         };
         ctx.current = Some(current);
-        Ok(Box::new(upstream.peer(
-            address,
-            &route.timeouts,
-            ctx.left(clock::now()),
-        )))
+        Ok(Box::new(peer?))
     }
 
     async fn connected_to_upstream(

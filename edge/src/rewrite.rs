@@ -7,8 +7,10 @@ mod edits;
 
 use std::net::IpAddr;
 
+use conf::platform::PeerRange;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use ipnet::IpNet;
+
+use crate::peer::Client;
 
 pub use edits::{EditError, Edits, Fill};
 
@@ -56,14 +58,14 @@ impl Fields for HeaderMap {
 /// What the connection says about a request: the facts behind the forwarding fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forwarding<'a> {
-    /// The peer of the TCP connection.
-    pub peer: IpAddr,
+    /// The peer of the connection.
+    pub peer: Client,
     /// Whether the client spoke TLS to us.
     pub tls: bool,
     /// The Host as the client wrote it.
     pub host: &'a str,
-    /// The port on which we took the connection.
-    pub port: u16,
+    /// The port on which we took the connection; a unix socket has none.
+    pub port: Option<u16>,
     /// A fresh request id, for a request that brings none we believe.
     pub request_id: &'a str,
     /// Whether the server is sent `Forwarded` (RFC 7239).
@@ -72,9 +74,9 @@ pub struct Forwarding<'a> {
 
 /// The client's address: the peer, or what trusted proxies in front of us say. X-Forwarded-For is read from the right, and the first address
 /// that is not a trusted proxy is the client; whatever stands left of it was written by the client.
-pub fn client_address(peer: IpAddr, fields: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let mut client = peer.to_canonical();
-    if !is_trusted(client, trusted) {
+pub fn client_address(peer: Client, fields: &HeaderMap, trusted: &[PeerRange]) -> Client {
+    let mut client = peer;
+    if !client.is_in(trusted) {
         return client;
     }
     let values: Vec<&HeaderValue> = fields.get_all(X_FORWARDED_FOR).iter().collect();
@@ -88,8 +90,8 @@ pub fn client_address(peer: IpAddr, fields: &HeaderMap, trusted: &[IpNet]) -> Ip
         let Some(address) = parse_forwarded(entry.trim()) else {
             return client;
         };
-        client = address;
-        if !is_trusted(client, trusted) {
+        client = address.into();
+        if !client.is_in(trusted) {
             return client;
         }
     }
@@ -100,21 +102,24 @@ pub fn client_address(peer: IpAddr, fields: &HeaderMap, trusted: &[IpNet]) -> Ip
 pub fn request(
     fields: &mut impl Fields,
     facts: &Forwarding<'_>,
-    trusted: &[IpNet],
+    trusted: &[PeerRange],
     upgrade: bool,
-) -> IpAddr {
-    let peer = facts.peer.to_canonical();
-    let believed = is_trusted(peer, trusted);
+) -> Client {
+    let peer = facts.peer;
+    let believed = peer.is_in(trusted);
     let client = client_address(peer, fields.map(), trusted);
     hop_by_hop(fields, upgrade);
     ambiguous_names(fields);
     forwarded_for(fields, peer, believed);
-    set_text(fields, X_REAL_IP, &client.to_string());
+    // Who has no address gets none.
+    let address = client.ip().map(|address| address.to_string());
+    set_text(fields, X_REAL_IP, &address.unwrap_or_default());
+    let port = facts.port.map(|port| port.to_string());
     let proto = if facts.tls { "https" } else { "http" };
     for (name, fact) in [
         (X_FORWARDED_PROTO, proto),
         (X_FORWARDED_HOST, facts.host),
-        (X_FORWARDED_PORT, &facts.port.to_string()),
+        (X_FORWARDED_PORT, &port.unwrap_or_default()),
     ] {
         // The proxy that the client spoke to knows best; a client alone may say nothing.
         if !(believed && fields.map().contains_key(&name)) {
@@ -135,12 +140,12 @@ pub fn request(
 
 /// The request id that a peer of `trusted` gave the request.
 pub fn request_id<'a>(
-    peer: IpAddr,
+    peer: Client,
     fields: &'a HeaderMap,
-    trusted: &[IpNet],
+    trusted: &[PeerRange],
 ) -> Option<&'a HeaderValue> {
     let id = fields.get(X_REQUEST_ID)?;
-    (is_trusted(peer.to_canonical(), trusted) && is_request_id(id.as_bytes())).then_some(id)
+    (peer.is_in(trusted) && is_request_id(id.as_bytes())).then_some(id)
 }
 
 /// The response's fields as the client gets them: without what concerns only our connection to the server.
@@ -224,25 +229,22 @@ fn ambiguous_names(fields: &mut impl Fields) {
     }
 }
 
-fn forwarded_for(fields: &mut impl Fields, peer: IpAddr, believed: bool) {
-    let mut chain = String::new();
-    if believed {
-        for value in fields
-            .map()
-            .get_all(X_FORWARDED_FOR)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-        {
-            chain.push_str(value.trim());
-            chain.push_str(", ");
-        }
-    }
-    chain.push_str(&peer.to_string());
+/// Adds the peer to X-Forwarded-For. A process of this host adds nothing: with edge it is one hop, and it has no address.
+fn forwarded_for(fields: &mut impl Fields, peer: Client, believed: bool) {
+    let own = peer.ip().map(|address| address.to_string());
+    let earlier = fields.map().get_all(X_FORWARDED_FOR);
+    let earlier = earlier.iter().filter(|_| believed);
+    let chain: Vec<&str> = earlier
+        .filter_map(|value| value.to_str().ok())
+        .map(str::trim)
+        .chain(own.as_deref())
+        .collect();
+    let chain = chain.join(", ");
     set_text(fields, X_FORWARDED_FOR, &chain);
 }
 
 /// Adds our hop to Forwarded (RFC 7239 section 4), or begins it where the peer is not believed.
-fn forwarded(fields: &mut impl Fields, peer: IpAddr, facts: &Forwarding<'_>, believed: bool) {
+fn forwarded(fields: &mut impl Fields, peer: Client, facts: &Forwarding<'_>, believed: bool) {
     let mut chain = String::new();
     if believed {
         for value in fields
@@ -255,10 +257,11 @@ fn forwarded(fields: &mut impl Fields, peer: IpAddr, facts: &Forwarding<'_>, bel
             chain.push_str(", ");
         }
     }
-    // Section 6: an IPv6 address stands in brackets, and what is no token in quotes.
+    // Section 6: an IPv6 address stands in brackets, and what is no token in quotes; `unknown` is who has no address (6.2).
     match peer {
-        IpAddr::V4(address) => chain.push_str(&format!("for={address}")),
-        IpAddr::V6(address) => chain.push_str(&format!("for=\"[{address}]\"")),
+        Client::Ip(IpAddr::V4(address)) => chain.push_str(&format!("for={address}")),
+        Client::Ip(IpAddr::V6(address)) => chain.push_str(&format!("for=\"[{address}]\"")),
+        Client::Unix => chain.push_str("for=unknown"),
     }
     if !facts.host.is_empty() && !facts.host.contains(['"', '\\']) {
         chain.push_str(&format!(";host=\"{}\"", facts.host));
@@ -277,10 +280,6 @@ fn set_text(fields: &mut impl Fields, name: HeaderName, text: &str) {
         Ok(value) if !text.is_empty() => fields.set(name, value),
         _ => fields.unset(&name),
     }
-}
-
-fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
-    trusted.iter().any(|network| network.contains(&address))
 }
 
 /// `10.0.0.1`, `10.0.0.1:5000`, `2001:db8::1`, `[2001:db8::1]:5000`: some proxies add the port.

@@ -5,14 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use conf::Platform;
-use conf::platform::{Limit, Route, RouteAction, Site};
+use conf::platform::{Endpoint, Limit, PeerRange, Route, RouteAction, Site};
 use daemon::intent::Intent;
-use ipnet::IpNet;
 
 use crate::access::Rules;
 use crate::listen::{self, Front};
@@ -51,9 +49,9 @@ pub(crate) struct Snapshot {
     /// By site, then route; the indices of [`crate::route::Decision`].
     pub(crate) routes: Vec<Vec<RouteState>>,
     /// Listeners by the address that they bind.
-    listeners: BTreeMap<SocketAddr, String>,
+    listeners: BTreeMap<Endpoint, String>,
     /// Whose X-Forwarded-For is believed, by listener.
-    pub(crate) trusted: BTreeMap<String, Vec<IpNet>>,
+    pub(crate) trusted: BTreeMap<String, Vec<PeerRange>>,
 }
 
 /// A route while it runs.
@@ -165,7 +163,7 @@ impl Snapshot {
             certificates: Arc::clone(&from.certificates),
             materials: Arc::clone(&from.materials),
             routes,
-            listeners: listen::wanted(platform, from.node),
+            listeners: listen::names(platform, from.node),
             trusted,
         })
     }
@@ -180,7 +178,7 @@ impl Snapshot {
     }
 
     /// The peers of `front`'s listener whose X-Forwarded-For is believed.
-    pub(crate) fn trusted_of(&self, front: &Front) -> &[IpNet] {
+    pub(crate) fn trusted_of(&self, front: &Front) -> &[PeerRange] {
         let trusted = self.trusted.get(self.listener_of(front).as_ref());
         trusted.map(Vec::as_slice).unwrap_or_default()
     }
@@ -337,7 +335,7 @@ respond = {{ status = 200, body = "x" }}
     fn a_renamed_listener_is_known_by_the_name_of_its_snapshot() {
         let front = |address: &str| Front {
             listener: ArcSwap::from_pointee("old".to_owned()),
-            address: address.parse().unwrap(),
+            address: Endpoint::Ip(address.parse().unwrap()),
             stats: ListenerStats::default(),
         };
         let (old, new) = (snapshot("old"), snapshot("new"));

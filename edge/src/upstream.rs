@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use conf::Moment;
-use conf::platform::{self, Balance, InitialState, ServerAddress, UpstreamProtocol};
+use conf::platform::{self, Balance, Endpoint, InitialState, ServerAddress, UpstreamProtocol};
 use conf::unit::Interval;
 use daemon::clock;
 use daemon::intent::{Intent, Want};
@@ -65,7 +65,7 @@ pub(crate) struct Member {
     /// The server as written.
     pub(crate) server: String,
     /// Where it is.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Endpoint,
     /// What the file says of its weight.
     pub(crate) file_weight: u16,
     /// Its weight after intents.
@@ -218,17 +218,22 @@ impl Upstream {
     /// A peer for Pingora, with every timeout set: all of its own defaults are "none".
     pub(crate) fn peer(
         &self,
-        address: SocketAddr,
+        address: &Endpoint,
         timeouts: &platform::Timeouts,
         left: Option<Duration>,
-    ) -> HttpPeer {
+    ) -> pingora_core::Result<HttpPeer> {
         // Nothing is waited for longer than the request has; the request's own timer goes first.
         let within = |time: Interval| {
             let time = time.as_duration();
             Some(left.map_or(time, |left| time.min(left + SLACK)))
         };
         let sni = self.config.tls.as_ref().map(|tls| tls.server_name.clone());
-        let mut peer = HttpPeer::new(address, sni.is_some(), sni.unwrap_or_default());
+        let (tls, sni) = (sni.is_some(), sni.unwrap_or_default());
+        // Pingora tells idle connections apart by address or path, and by `group_key`.
+        let mut peer = match address {
+            Endpoint::Ip(address) => HttpPeer::new(address, tls, sni),
+            Endpoint::Unix(path) => HttpPeer::new_uds(path, tls, sni)?,
+        };
         peer.group_key = self.group_key;
         let shown = self.material.shown.as_ref();
         peer.client_cert_key = shown.map(|shown| Arc::clone(&shown.pair));
@@ -246,12 +251,13 @@ impl Upstream {
         options.max_h2_streams = usize::try_from(self.config.max_streams).unwrap_or(usize::MAX);
         options.ca.clone_from(&self.material.ca);
         // Pingora binds with IP_BIND_ADDRESS_NO_PORT, so that the port is chosen per server at connect.
-        options.bind_to = self.source(address).map(|source| {
+        let source = address.socket_addr().and_then(|to| self.source(to));
+        options.bind_to = source.map(|source| {
             let mut bind_to = BindTo::default();
             bind_to.addr = Some(SocketAddr::new(source, 0));
             bind_to
         });
-        peer
+        Ok(peer)
     }
 }
 
@@ -320,33 +326,40 @@ fn members(
     let check = config.check.clone().map(Arc::new);
     for server in &config.servers {
         let written = server.address.to_string();
-        let addresses = match &server.address {
-            ServerAddress::Ip(address) => vec![*address],
-            ServerAddress::Name { .. } => resolved.get(&written).cloned().unwrap_or_default(),
+        let addresses: Vec<Endpoint> = match &server.address {
+            ServerAddress::Ip(address) => vec![Endpoint::Ip(*address)],
+            ServerAddress::Unix(path) => vec![Endpoint::Unix(Arc::clone(path))],
+            ServerAddress::Name { .. } => resolved
+                .get(&written)
+                .into_iter()
+                .flatten()
+                .copied()
+                .map(Endpoint::Ip)
+                .collect(),
         };
         if addresses.is_empty() {
             unresolved.push(written.clone());
         }
         for address in addresses {
             let id = match &server.address {
-                ServerAddress::Ip(_) => written.clone(),
+                ServerAddress::Ip(_) | ServerAddress::Unix(_) => written.clone(),
                 ServerAddress::Name { .. } => format!("{written}={address}"),
             };
             let stats = known
                 .get(id.as_str())
                 .map(|member| Arc::clone(&member.stats))
                 .unwrap_or_default();
-            let wanted = wanted(config, &written, address, intents);
+            let wanted = wanted(config, &written, &address, intents);
             members.push(Member {
                 id,
                 server: written.clone(),
+                probe: check.as_ref().map(|check| health::target(&address, check)),
                 address,
                 file_weight: server.weight.get(),
                 weight: wanted.weight.unwrap_or(server.weight.get()),
                 max_conns: server.max_conns,
                 backup: server.backup,
                 service: wanted.service,
-                probe: check.as_ref().map(|check| health::target(address, check)),
                 stats,
             });
         }
@@ -360,11 +373,11 @@ struct Wanted {
     service: Service,
 }
 
-/// What operators want of a member: intents on `app/10.0.0.1:8080`, `10.0.0.1:8080`, `10.0.0.1`; the last one wins.
+/// What operators want of a member: intents on `app/10.0.0.1:8080`, `10.0.0.1:8080`, `10.0.0.1`, `app/unix:/run/app.sock`; the last one wins.
 fn wanted(
     config: &platform::Upstream,
     written: &str,
-    address: SocketAddr,
+    address: &Endpoint,
     intents: &[Intent],
 ) -> Wanted {
     let mut wanted = Wanted::default();
@@ -387,14 +400,20 @@ pub(crate) fn names_member(
     target: &str,
     upstream: &str,
     written: &str,
-    address: SocketAddr,
+    address: &Endpoint,
 ) -> bool {
+    // The path of a unix socket has slashes itself.
+    if target == written {
+        return true;
+    }
     let server = match target.split_once('/') {
         Some((name, server)) if name == upstream => server,
         Some(_) => return false,
         None => target,
     };
-    server == written || server.parse() == Ok(address) || server.parse() == Ok(address.ip())
+    let is_address =
+        |address: SocketAddr| server.parse() == Ok(address) || server.parse() == Ok(address.ip());
+    server == written || address.socket_addr().is_some_and(is_address)
 }
 
 #[cfg(test)]
@@ -420,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_target_names_an_address_with_or_without_its_upstream() {
-        let address: SocketAddr = "10.0.0.1:8080".parse().unwrap();
+        let address = Endpoint::Ip("10.0.0.1:8080".parse().unwrap());
         for target in [
             "10.0.0.1:8080",
             "10.0.0.1",
@@ -430,7 +449,7 @@ mod tests {
             "app.internal:8080",
         ] {
             assert!(
-                names_member(target, "app", "app.internal:8080", address),
+                names_member(target, "app", "app.internal:8080", &address),
                 "{target}"
             );
         }
@@ -442,9 +461,26 @@ mod tests {
             "app.internal",
         ] {
             assert!(
-                !names_member(target, "app", "app.internal:8080", address),
+                !names_member(target, "app", "app.internal:8080", &address),
                 "{target}"
             );
+        }
+    }
+
+    #[test]
+    fn a_target_names_a_unix_socket_by_its_path() {
+        let path = "unix:/run/app.sock";
+        let address = Endpoint::Unix("/run/app.sock".into());
+        for target in [path, "app/unix:/run/app.sock"] {
+            assert!(names_member(target, "app", path, &address), "{target}");
+        }
+        for target in [
+            "/run/app.sock",
+            "other/unix:/run/app.sock",
+            "unix:",
+            "unix:/run",
+        ] {
+            assert!(!names_member(target, "app", path, &address), "{target}");
         }
     }
 }

@@ -34,12 +34,14 @@ pub(crate) fn explain(snapshot: &Snapshot, url: &str, now: Moment) -> Result<Vec
         .platform
         .listeners_of(&snapshot.node)
         .filter(|(_, listener)| {
-            port.is_none_or(|port| listener.bind.iter().any(|bind| bind.port() == port))
+            port.is_none_or(|port| listener.bind.iter().any(|bind| bind.port() == Some(port)))
         });
     let mut any = false;
     for (name, listener) in listeners {
         any = true;
-        lines.push(format!("listener {name} ({})", listener.place));
+        let binds: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();
+        let binds = binds.join(", ");
+        lines.push(format!("listener {name} on {binds} ({})", listener.place));
         describe(snapshot, name, &host, &path, now, &mut lines);
     }
     if !any {

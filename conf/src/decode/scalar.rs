@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{At, Decode, Decoder, short};
 use crate::codes;
+use crate::platform::PeerRange;
 use crate::unit::{Bytes, Interval, Percent, Priority, Rate, UnitError, Vrid, Weight};
 use crate::value::{Kind, Value};
 
@@ -291,6 +292,34 @@ text_schema!(
     "Cidr",
     "An address with its prefix length.",
     r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$"
+);
+
+/// Peers of a listener: an address range, or `unix:` for those that come over a unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peers(pub(crate) PeerRange);
+
+impl Decode for Peers {
+    fn decode(value: &Value, decoder: &mut Decoder<'_>) -> Option<Self> {
+        address(
+            value,
+            "an address with a prefix length such as \"10.0.0.0/24\", or \"unix:\"",
+            decoder,
+            |text| match text {
+                "unix:" => Some(Self(PeerRange::Unix)),
+                _ => text
+                    .parse()
+                    .map(|network| Self(PeerRange::Network(network)))
+                    .ok(),
+            },
+        )
+    }
+}
+
+text_schema!(
+    Peers,
+    "Peers",
+    "An address with its prefix length, or `unix:` for peers on a unix socket.",
+    r"^([0-9A-Fa-f:.]+/[0-9]{1,3}|unix:)$"
 );
 
 /// An address with a port.

@@ -54,7 +54,7 @@ pub enum CheckKind {
         method: String,
         /// The request target, begins with `/`. Default `/`.
         path: String,
-        /// The Host header; default: the checked address and port.
+        /// The Host header; default: the checked address and port, of a unix socket `localhost`.
         host: Option<String>,
         /// Accepted status codes; default 200-399.
         status: Vec<StatusRange>,

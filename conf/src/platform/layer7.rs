@@ -1,6 +1,7 @@
 //! CORE: layer 7: listeners, upstreams, sites and routes.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -22,30 +23,125 @@ pub struct Listener {
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
     /// Peers whose connections begin with a PROXY protocol header.
-    pub proxy_protocol: Vec<IpNet>,
+    pub proxy_protocol: Vec<PeerRange>,
     /// Peers whose X-Forwarded-For is believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<PeerRange>,
+    /// Options of its sockets.
+    pub socket: SocketOptions,
+    /// Who may connect to its unix sockets.
+    pub rights: SocketRights,
     /// Where it is declared.
     #[serde(skip)]
     pub place: Place,
 }
 
+/// Options of listening sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SocketOptions {
+    /// `listen(2)`: connections that wait to be accepted, for each data thread; `None`: as many as the kernel allows (`net.core.somaxconn`).
+    pub backlog: Option<u16>,
+    /// Probes of idle connections; `None`: none are sent.
+    pub keepalive: Option<TcpKeepalive>,
+    /// TCP_FASTOPEN: requests that came with their SYN and wait, for each data thread. Default 0: Fast Open is off.
+    pub fast_open: u16,
+}
+
+/// Probes of an idle TCP connection, in whole seconds (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT): a dead client is noticed after
+/// `idle` + `count` x `interval`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TcpKeepalive {
+    /// 1 s to 32767 s. Default 60 s.
+    pub idle: Interval,
+    /// 1 s to 32767 s. Default 10 s.
+    pub interval: Interval,
+    /// 1 to 127. Default 6.
+    pub count: u32,
+}
+
+impl Default for SocketOptions {
+    fn default() -> SocketOptions {
+        SocketOptions {
+            backlog: None,
+            keepalive: Some(TcpKeepalive::default()),
+            fast_open: 0,
+        }
+    }
+}
+
+impl Default for TcpKeepalive {
+    fn default() -> TcpKeepalive {
+        TcpKeepalive {
+            idle: Interval::from_secs(60),
+            interval: Interval::from_secs(10),
+            count: 6,
+        }
+    }
+}
+
+impl std::fmt::Display for TcpKeepalive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}+{}x{}", self.idle, self.count, self.interval)
+    }
+}
+
+/// Some of the peers of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerRange {
+    /// Those with an address in it.
+    Network(IpNet),
+    /// `"unix:"`: processes that come over a unix socket, as in nginx's `set_real_ip_from unix:`.
+    Unix,
+}
+
+/// Who may connect to a unix socket: whoever may write to its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SocketRights {
+    /// The file's mode, 0 to 0o777. Default 0o660: edge's user and the group.
+    pub mode: u32,
+    /// Its group; `None`: that of the process.
+    pub group: Option<String>,
+}
+
+impl std::fmt::Display for SocketRights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04o}", self.mode)?;
+        match &self.group {
+            Some(group) => write!(f, " {group}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// One bound address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bind {
     /// `":80"`: every address of both families.
     AnyAddress(u16),
     /// `"10.0.0.100:80"` or `"[2001:db8::1]:80"`; need not be present (IP_FREEBIND).
     Address(SocketAddr),
+    /// `"unix:/run/weir/edge.sock"`: a unix socket, by its absolute path.
+    Unix(Arc<str>),
 }
 
 impl Bind {
-    /// The port.
-    pub fn port(&self) -> u16 {
+    /// The port; a unix socket has none.
+    pub fn port(&self) -> Option<u16> {
         match self {
-            Bind::AnyAddress(port) => *port,
-            Bind::Address(address) => address.port(),
+            Bind::AnyAddress(port) => Some(*port),
+            Bind::Address(address) => Some(address.port()),
+            Bind::Unix(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Bind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Bind::AnyAddress(port) => write!(f, ":{port}"),
+            Bind::Address(address) => write!(f, "{address}"),
+            Bind::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }
@@ -149,6 +245,8 @@ pub enum ServerAddress {
         /// The port.
         port: u16,
     },
+    /// `"unix:/run/app.sock"`: a unix socket of edge's own node, by its absolute path.
+    Unix(Arc<str>),
 }
 
 impl std::fmt::Display for ServerAddress {
@@ -156,6 +254,7 @@ impl std::fmt::Display for ServerAddress {
         match self {
             ServerAddress::Ip(address) => write!(f, "{address}"),
             ServerAddress::Name { host, port } => write!(f, "{host}:{port}"),
+            ServerAddress::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }

@@ -116,7 +116,7 @@ table! {
             method: String,
             /// http, https: the request target. Default `/`.
             path: String,
-            /// http, https: the Host header; default: the checked address and port.
+            /// http, https: the Host header; default: the checked address and port, of a unix socket `localhost`.
             host: String,
             /// http, https: accepted status codes, such as 200 or "200-399". Default 200-399.
             status: Vec<At<Status>>,

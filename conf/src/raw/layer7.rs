@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::decode::{At, Cidr, Items, Texts, WholeNumber, short_or_table, table, words};
+use crate::decode::{At, Cidr, Items, Peers, Texts, WholeNumber, short_or_table, table, words};
 use crate::raw::balance::{Balance, Queue, Sticky};
 use crate::raw::check::CheckRef;
 use crate::raw::tls::SiteTls;
@@ -15,7 +15,7 @@ table! {
         required {
             /// The group whose nodes bind it.
             group: String,
-            /// ":80", "10.0.0.100:80" or `"[2001:db8::1]:80"`.
+            /// ":80", "10.0.0.100:80", `"[2001:db8::1]:80"`, or a unix socket by its path, "unix:/run/weir/edge.sock".
             bind: Vec<At<String>>,
         }
         optional {
@@ -23,12 +23,42 @@ table! {
             tls: bool,
             /// Whether HTTP/2 is spoken: by negotiation with TLS, without it to clients that begin with it. Default true.
             http2: bool,
-            /// Peers whose connections begin with a PROXY protocol header, version 1 or 2; those of others never do.
-            proxy_protocol: Vec<At<Cidr>>,
-            /// Peers whose X-Forwarded-For is believed.
-            trusted_proxies: Vec<At<Cidr>>,
+            /// Peers whose connections begin with a PROXY protocol header, version 1 or 2; those of others never do. "unix:" for those on a unix socket.
+            proxy_protocol: Vec<At<Peers>>,
+            /// Peers whose X-Forwarded-For is believed; "unix:" for those on a unix socket.
+            trusted_proxies: Vec<At<Peers>>,
+            /// Who may connect to its unix sockets, in octal as for chmod. Default "0660".
+            socket_mode: String,
+            /// The group of its unix sockets, a name or number in /etc/group; default: that of edge's process.
+            socket_group: String,
+            /// Connections that are made and not yet accepted, for each data thread; the kernel allows at most `net.core.somaxconn`. Default: as many as it allows.
+            backlog: WholeNumber<1, 65_535>,
+            /// Whether idle connections are probed for a client that is gone: true, false or a table. Default true.
+            tcp_keepalive: TcpKeepaliveRef,
+            /// Clients that may send data with their SYN at once (TCP Fast Open, RFC 7413), for each data thread; 0 for none. Default 0.
+            fast_open: WholeNumber<0, 65_535>,
         }
     }
+}
+
+table! {
+    /// Probes of idle TCP connections.
+    TcpKeepalive {
+        required {}
+        optional {
+            /// How long a connection is idle before the first probe, in whole seconds. Default 60s.
+            idle: Interval,
+            /// Time between two probes, in whole seconds. Default 10s.
+            interval: Interval,
+            /// Probes without an answer that end the connection. Default 6.
+            count: WholeNumber<1, 127>,
+        }
+    }
+}
+
+short_or_table! {
+    /// Whether, or a table with times.
+    TcpKeepaliveRef { Switch(bool), Table(TcpKeepalive) }
 }
 
 words! {
@@ -85,7 +115,7 @@ table! {
     /// A server with its options.
     ServerTable {
         required {
-            /// "192.168.1.100:8080" or "app.internal:8080".
+            /// "192.168.1.100:8080", "app.internal:8080" or "unix:/run/app.sock".
             address: String,
         }
         optional {
@@ -100,7 +130,7 @@ table! {
 }
 
 short_or_table! {
-    /// An address with a port, or a table with options.
+    /// An address with a port or the path of a unix socket behind `unix:`, or a table with options.
     Server { Address(String), Table(ServerTable) }
 }
 

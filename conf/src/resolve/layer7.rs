@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::site::labels;
 use super::{Resolver, given, values};
 use crate::codes;
 use crate::decode::{At, Element};
 use crate::platform::{
-    Bind, ClientIdentity, Listener, PassiveHealth, Retry, Server, ServerAddress, TlsUpstream,
-    Upstream, UpstreamProtocol,
+    Bind, Check, CheckKind, ClientIdentity, Listener, PassiveHealth, Retry, Server, ServerAddress,
+    SocketOptions, SocketRights, TcpKeepalive, TlsUpstream, Upstream, UpstreamProtocol,
 };
 use crate::problems::Tiers;
 use crate::raw::layer7 as raw;
@@ -28,6 +29,14 @@ const DEFAULT_MAX_STREAMS: u32 = 100;
 const AT_ONCE: Interval = Interval::from_secs(0);
 const DEFAULT_ATTEMPTS: u32 = 2;
 const DEFAULT_WITHIN: Interval = Interval::from_secs(10);
+/// Stricter than nginx's 0666: whoever may connect may be believed to speak for others (`trusted_proxies`).
+const DEFAULT_MODE: u32 = 0o660;
+/// What the path of a unix socket stands behind.
+const UNIX: &str = "unix:";
+/// `sun_path` of unix(7) without its zero.
+const LONGEST_PATH: usize = 107;
+/// MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL of the kernel (`include/net/tcp.h`).
+const TCP_SECONDS: std::ops::RangeInclusive<u64> = 1..=32_767;
 
 impl<'a> Resolver<'a> {
     pub(super) fn listeners(&mut self) -> BTreeMap<String, Listener> {
@@ -52,22 +61,106 @@ impl<'a> Resolver<'a> {
                 http2: given(&element.raw.http2).unwrap_or(true),
                 proxy_protocol: values(element.raw.proxy_protocol.as_ref())
                     .into_iter()
-                    .map(|cidr| cidr.0)
+                    .map(|peers| peers.0)
                     .collect(),
                 trusted_proxies: values(element.raw.trusted_proxies.as_ref())
                     .into_iter()
-                    .map(|cidr| cidr.0)
+                    .map(|peers| peers.0)
                     .collect(),
+                socket: resolver.socket(&element.raw, &key),
+                rights: resolver.rights(&element.raw, &key),
                 place: resolver.place(element.name),
             })
         })
     }
 
+    fn socket(&mut self, raw: &raw::Listener, key: &str) -> SocketOptions {
+        let (key, usual) = (format!("{key}.tcp_keepalive"), TcpKeepalive::default());
+        let written = raw.tcp_keepalive.as_ref().map(|keepalive| &keepalive.value);
+        SocketOptions {
+            backlog: given(&raw.backlog).map(|backlog| backlog.narrow()),
+            keepalive: match written {
+                Some(raw::TcpKeepaliveRef::Switch(false)) => None,
+                Some(raw::TcpKeepaliveRef::Switch(true)) | None => Some(usual),
+                Some(raw::TcpKeepaliveRef::Table(table)) => Some(TcpKeepalive {
+                    idle: self
+                        .kernel_seconds(&table.idle, &format!("{key}.idle"))
+                        .unwrap_or(usual.idle),
+                    interval: self
+                        .kernel_seconds(&table.interval, &format!("{key}.interval"))
+                        .unwrap_or(usual.interval),
+                    count: given(&table.count).map_or(usual.count, |count| count.narrow()),
+                }),
+            },
+            fast_open: given(&raw.fast_open).map_or(0, |queue| queue.narrow()),
+        }
+    }
+
+    /// A time that the kernel keeps in whole seconds, within what it takes.
+    fn kernel_seconds(&mut self, value: &Option<At<Interval>>, key: &str) -> Option<Interval> {
+        let value = value.as_ref()?;
+        let time = value.as_duration();
+        if time.subsec_nanos() > 0 || !TCP_SECONDS.contains(&time.as_secs()) {
+            self.report(
+                codes::KEEPALIVE_SECONDS,
+                Tiers::LAYER7,
+                value.span,
+                key,
+                format!("the kernel cannot keep `{key}` of {}", value.value),
+            )
+            .help("write whole seconds, \"1s\" to \"32767s\"");
+        }
+        Some(value.value)
+    }
+
+    fn rights(&mut self, raw: &raw::Listener, key: &str) -> SocketRights {
+        let mut binds = raw.bind.iter().flat_map(|bind| &bind.value);
+        let unix = binds.any(|bind| bind.starts_with(UNIX));
+        for (word, written) in [
+            ("socket_mode", &raw.socket_mode),
+            ("socket_group", &raw.socket_group),
+        ] {
+            if let (false, Some(written)) = (unix, written) {
+                self.report(
+                    codes::SOCKET_RIGHTS_UNUSED,
+                    Tiers::LAYER7,
+                    written.span,
+                    format!("{key}.{word}"),
+                    format!("`{word}` is for unix sockets, and `{key}` binds none"),
+                )
+                .help(format!(
+                    "take `{word}` out, or bind \"unix:/run/weir/edge.sock\""
+                ));
+            }
+        }
+        let mode = raw.socket_mode.as_ref().map(|mode| {
+            let parsed = octal(mode);
+            if parsed.is_none() {
+                self.report(
+                    codes::SOCKET_MODE,
+                    Tiers::LAYER7,
+                    mode.span,
+                    format!("{key}.socket_mode"),
+                    format!("`{}` is not the mode of a socket", mode.value),
+                )
+                .help("write \"0660\" for edge's user and the group, \"0666\" for everybody on the node");
+            }
+            parsed.unwrap_or(DEFAULT_MODE)
+        });
+        SocketRights {
+            mode: mode.unwrap_or(DEFAULT_MODE),
+            group: raw.socket_group.as_deref().cloned(),
+        }
+    }
+
     fn bind(&mut self, bind: &At<String>, key: &str) -> Option<Bind> {
+        if let Some(path) = bind.strip_prefix(UNIX) {
+            return self.unix_path(path, bind.span, key).map(Bind::Unix);
+        }
         let parsed = parse_bind(bind);
         if parsed.is_none() {
             self.report(codes::BAD_BIND, Tiers::LAYER7, bind.span, key, format!("`{}` is not an address that can be bound", bind.value))
-                .help("write \":80\" for every address, \"10.0.0.100:80\" or \"[2001:db8::1]:80\" for one");
+                .help("write \":80\" for every address, \"10.0.0.100:80\" or \"[2001:db8::1]:80\" for one, \"unix:/run/weir/edge.sock\" for a unix socket");
         }
         parsed
     }
@@ -90,6 +183,9 @@ impl<'a> Resolver<'a> {
             .check
             .as_ref()
             .map(|check| self.check_of(check, &format!("{key}.check"), Tiers::LAYER7));
+        if let (Some(Some(check)), Some(at)) = (&check, &raw.check) {
+            self.unix_checks(raw, check, at.span, &key);
+        }
         let protocol = match given(&raw.protocol) {
             Some(raw::UpstreamProtocol::Http2) => UpstreamProtocol::Http2,
             Some(raw::UpstreamProtocol::Http1) | None => UpstreamProtocol::Http1,
@@ -179,6 +275,81 @@ impl<'a> Resolver<'a> {
         })
     }
 
+    /// Whether the check can be made at every server that is a unix socket.
+    fn unix_checks(&mut self, raw: &raw::Upstream, check: &Check, at: Span, key: &str) {
+        let servers = raw.servers.iter().flat_map(|servers| &servers.value);
+        let unix = servers.filter_map(|server| match &server.value {
+            raw::Server::Address(address) => Some((address, server.span)),
+            raw::Server::Table(table) => {
+                let address = table.address.as_ref()?;
+                Some((&address.value, address.span))
+            }
+        });
+        let Some((server, span)) = unix
+            .into_iter()
+            .find(|(address, _)| address.starts_with(UNIX))
+        else {
+            return;
+        };
+        let (message, help) = match (check.address, check.port) {
+            // It is made elsewhere.
+            (Some(_), Some(_)) => return,
+            (Some(_), None) | (None, Some(_)) => (
+                format!(
+                    "server `{server}` has no address and no port, and its check names only one of the two"
+                ),
+                "give the check `address` and `port`, or neither",
+            ),
+            (None, None) if matches!(check.kind, CheckKind::Tcp | CheckKind::Http { .. }) => return,
+            (None, None) => (
+                format!(
+                    "a check of kind `{}` cannot be made over the unix socket of `{server}`",
+                    check.kind.word()
+                ),
+                "use kind `tcp`, `http` or `https`, or give the check an `address` and a `port`",
+            ),
+        };
+        self.report(
+            codes::UNIX_CHECK,
+            Tiers::LAYER7,
+            span,
+            format!("{key}.servers"),
+            message,
+        )
+        .also(at, "the check")
+        .help(help);
+    }
+
+    /// What stands behind `unix:`, if it can be the path of a socket.
+    fn unix_path(&mut self, path: &str, span: Span, key: &str) -> Option<Arc<str>> {
+        let (what, help) = if !path.starts_with('/') {
+            ("is not absolute", "begin it with `/`: `unix:/run/app.sock`")
+        } else if path.len() > LONGEST_PATH {
+            (
+                "is longer than 107 bytes",
+                "put the socket into a folder with a shorter name",
+            )
+        } else if path.ends_with('/')
+            || path.contains(|c: char| c.is_whitespace() || c.is_control())
+        {
+            (
+                "cannot be one",
+                "write the path of a file, without spaces and control characters",
+            )
+        } else {
+            return Some(path.into());
+        };
+        self.report(
+            codes::SOCKET_PATH,
+            Tiers::LAYER7,
+            span,
+            key,
+            format!("the path of the unix socket `{path}` {what}"),
+        )
+        .help(help);
+        None
+    }
+
     fn servers(&mut self, raw: &raw::Upstream, key: &str) -> Vec<Server> {
         let mut servers: Vec<Server> = Vec::new();
         let mut seen: BTreeMap<ServerAddress, Span> = BTreeMap::new();
@@ -202,7 +373,15 @@ impl<'a> Resolver<'a> {
                     None => continue,
                 },
             };
-            let Some(parsed) = parse_server(address) else {
+            let parsed = if let Some(path) = address.strip_prefix(UNIX) {
+                let Some(path) = self.unix_path(path, span, &format!("{key}[{index}]")) else {
+                    continue;
+                };
+                Some(ServerAddress::Unix(path))
+            } else {
+                parse_server(address)
+            };
+            let Some(parsed) = parsed else {
                 self.report(
                     codes::BAD_SERVER,
                     Tiers::LAYER7,
@@ -212,7 +391,7 @@ impl<'a> Resolver<'a> {
                 )
                 .label("address and port expected")
                 .help(
-                    "write \"192.168.1.100:8080\", \"[2001:db8::1]:8080\" or \"app.internal:8080\"",
+                    "write \"192.168.1.100:8080\", \"[2001:db8::1]:8080\", \"app.internal:8080\" or \"unix:/run/app.sock\"",
                 );
                 continue;
             };
@@ -297,6 +476,13 @@ impl<'a> Resolver<'a> {
                 }),
         })
     }
+}
+
+/// Three or four octal digits, of which only the lower nine bits are set.
+fn octal(text: &str) -> Option<u32> {
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| digits)?;
+    (mode <= 0o777).then_some(mode)
 }
 
 /// `":80"`, `"10.0.0.100:80"` or `"[2001:db8::1]:80"`.

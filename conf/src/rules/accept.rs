@@ -29,7 +29,7 @@ impl Judge<'_, '_> {
                 Bind::Address(bound) => vip
                     .all_addresses()
                     .any(|address| address.address == bound.ip()),
-                Bind::AnyAddress(_) => false,
+                Bind::AnyAddress(_) | Bind::Unix(_) => false,
             };
             let mut listeners = platform.listeners.values();
             let listener = listeners.find(|listener| listener.bind.iter().any(bound))?;

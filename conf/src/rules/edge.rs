@@ -195,6 +195,7 @@ impl Judge<'_, '_> {
             .flat_map(|(_, listener)| &listener.bind);
         binds.any(|bind| match bind {
             Bind::AnyAddress(port) => *port == wanted,
+            Bind::Unix(_) => false,
             Bind::Address(address) if address.port() != wanted => false,
             Bind::Address(address) => {
                 let ip = address.ip();

@@ -13,6 +13,8 @@ use crate::source::Span;
 
 /// What is bound on a node: address (`None` for all), port, by whom, and where that stands.
 type Taken = (Option<IpAddr>, u16, String, Span);
+/// Unix sockets by node and path: the listener, and where that stands.
+type Paths<'a> = BTreeMap<(&'a str, &'a str), (&'a str, Span)>;
 
 impl Judge<'_, '_> {
     pub(super) fn layer7(&mut self) {
@@ -34,6 +36,7 @@ impl Judge<'_, '_> {
             taken.insert(node, self.own_endpoints(node));
         }
         let mut reported: BTreeSet<(u32, u32)> = BTreeSet::new();
+        let mut paths = Paths::new();
         for (name, listener) in &platform.listeners {
             let Some(element) = raw
                 .listener
@@ -52,6 +55,10 @@ impl Judge<'_, '_> {
                 let (address, port) = match bind {
                     Bind::AnyAddress(port) => (None, *port),
                     Bind::Address(address) => (Some(address.ip()), address.port()),
+                    Bind::Unix(path) => {
+                        self.path_clash(name, nodes, path, at.span, &mut paths);
+                        continue;
+                    }
                 };
                 for node in nodes {
                     let Some(taken) = taken.get_mut(node.as_str()) else {
@@ -79,6 +86,34 @@ impl Judge<'_, '_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Two listeners of one node with one unix socket. Nodes do not share their files.
+    fn path_clash<'a>(
+        &mut self,
+        name: &'a str,
+        nodes: &'a [String],
+        path: &'a str,
+        span: Span,
+        paths: &mut Paths<'a>,
+    ) {
+        let mut clash = None;
+        for node in nodes {
+            let other = paths.insert((node, path), (name, span));
+            clash = clash.or(other
+                .filter(|(other, _)| *other != name)
+                .map(|other| (node, other)));
+        }
+        if let Some((node, (other, first))) = clash {
+            self.report(
+                codes::BIND_CLASH,
+                Tiers::LAYER7,
+                span,
+                format!("listener.{name}.bind"),
+                format!("listener `{name}` and listener `{other}` both bind `unix:{path}` on node `{node}`"),
+            )
+            .also(first, "the other one");
         }
     }
 

@@ -3,11 +3,10 @@
 //! Targets come and go with the platform, results come from engines, changes go to the daemon. Driven by the prober's one task.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use conf::Moment;
-use conf::platform::CheckKind;
+use conf::platform::{CheckKind, Endpoint};
 
 use crate::engine::Answer;
 use crate::schedule::{Lane, Load, Pace, Schedule, Slot};
@@ -200,12 +199,12 @@ impl Book {
 
     /// The certificates that were shown last; of several at one address the one that ends first.
     pub(crate) fn certificates(&self) -> Vec<Certificate> {
-        let mut first: BTreeMap<(&'static str, SocketAddr), i64> = BTreeMap::new();
+        let mut first: BTreeMap<(&'static str, Endpoint), i64> = BTreeMap::new();
         for entry in self.entries.values() {
             let Some(expires) = entry.status.certificate_expires else {
                 continue;
             };
-            let place = (entry.target.check.kind.word(), entry.target.address);
+            let place = (entry.target.check.kind.word(), entry.target.address.clone());
             let earliest = first.entry(place).or_insert(expires);
             *earliest = (*earliest).min(expires);
         }
@@ -226,7 +225,7 @@ impl Book {
 }
 
 /// Where a check ends up.
-type Place = (SocketAddr, Option<u32>);
+type Place = (Endpoint, Option<u32>);
 
 /// A new target's entry, with what is known of its address; best by the same question.
 fn begin(

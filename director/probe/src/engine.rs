@@ -16,6 +16,7 @@ mod tls;
 mod udp;
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -134,6 +135,9 @@ pub enum CheckError {
     /// The check as configured makes no request (`conf` refuses it).
     #[error("this check cannot be sent: {0}")]
     Request(String),
+    /// The target is a unix socket, and the check has no use for one (`conf` refuses it).
+    #[error("a check of kind `{0}` cannot be made over a unix socket")]
+    OverUnix(&'static str),
     /// An engine was asked for a check of another kind: a defect of ours.
     #[error("a check of kind `{0}` came to the wrong engine")]
     OtherKind(&'static str),
@@ -146,6 +150,15 @@ impl CheckError {
     fn other_kind(target: &Target) -> CheckError {
         CheckError::OtherKind(target.check.kind.word())
     }
+}
+
+/// The address and port of a target, for checks that need them.
+fn internet(target: &Target) -> Result<SocketAddr, CheckError> {
+    let kind = target.check.kind.word();
+    target
+        .address
+        .socket_addr()
+        .ok_or(CheckError::OverUnix(kind))
 }
 
 /// Carries out checks.
@@ -170,7 +183,7 @@ pub struct Engines {
 #[async_trait]
 impl Engine for Engines {
     fn is_handshake(&self, target: &Target) -> bool {
-        matches!(target.check.kind, CheckKind::Tcp)
+        matches!(target.check.kind, CheckKind::Tcp) && target.address.socket_addr().is_some()
     }
 
     async fn check(&self, target: &Target) -> Result<Answer, CheckError> {

@@ -4,11 +4,11 @@
 //! Handshakes, the commonest check, have no task of their own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use conf::Moment;
+use conf::platform::Endpoint;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
@@ -167,7 +167,7 @@ pub struct Certificate {
     /// The kind of its check, as the file has it.
     pub kind: &'static str,
     /// Its address.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// Seconds since 1970. Of several certificates at one address the one that ends first.
     pub expires: i64,
 }

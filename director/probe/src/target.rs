@@ -2,17 +2,17 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use conf::platform::{Check, CheckKind, InitialState};
+use conf::platform::{Check, CheckKind, Endpoint, InitialState};
 use conf::unit::{Interval, Percent};
 
 /// What is probed: one address with one check. Two targets that compare equal are one probe, however many services use them.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The address to probe: the check's own `address` and `port` where it names them, else the server's.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// How.
     pub check: Arc<Check>,
     /// Firewall mark of the check's packets (`SO_MARK`): leads them through the forwarding path to one real server. Needs CAP_NET_ADMIN.
@@ -24,7 +24,7 @@ pub struct Target {
 /// Identity of a target: its address and everything of its check that matters. Cheap to make, to copy and to compare.
 #[derive(Debug, Clone)]
 pub struct TargetKey {
-    address: SocketAddr,
+    address: Endpoint,
     mark: Option<u32>,
     source: Option<IpAddr>,
     check: Arc<Check>,
@@ -71,13 +71,16 @@ impl TargetKey {
 
 impl Ord for TargetKey {
     fn cmp(&self, other: &TargetKey) -> Ordering {
-        let place = |key: &TargetKey| (key.address, key.mark, key.source);
-        place(self).cmp(&place(other)).then_with(|| {
-            if Arc::ptr_eq(&self.check, &other.check) {
-                return Ordering::Equal;
-            }
-            self.parts().cmp(&other.parts())
-        })
+        let place = |key: &TargetKey| (key.mark, key.source);
+        self.address
+            .cmp(&other.address)
+            .then_with(|| place(self).cmp(&place(other)))
+            .then_with(|| {
+                if Arc::ptr_eq(&self.check, &other.check) {
+                    return Ordering::Equal;
+                }
+                self.parts().cmp(&other.parts())
+            })
     }
 }
 
@@ -117,9 +120,9 @@ impl fmt::Display for TargetKey {
 
 impl Target {
     /// A target that is checked without a mark, from the check's `bind` if it has one.
-    pub fn new(address: SocketAddr, check: Arc<Check>) -> Target {
+    pub fn new(address: impl Into<Endpoint>, check: Arc<Check>) -> Target {
         Target {
-            address,
+            address: address.into(),
             check,
             mark: None,
             source: None,
@@ -134,7 +137,7 @@ impl Target {
     /// The identity under which the target is scheduled and reported.
     pub fn key(&self) -> TargetKey {
         TargetKey {
-            address: self.address,
+            address: self.address.clone(),
             mark: self.mark,
             source: self.bound(),
             check: Arc::clone(&self.check),
@@ -142,8 +145,8 @@ impl Target {
     }
 
     /// Where the check ends up: the same address with another mark is another server.
-    pub(crate) fn place(&self) -> (SocketAddr, Option<u32>) {
-        (self.address, self.mark)
+    pub(crate) fn place(&self) -> (Endpoint, Option<u32>) {
+        (self.address.clone(), self.mark)
     }
 }
 
@@ -153,6 +156,10 @@ mod tests {
     use conf::platform::{CheckBody, Place};
 
     use super::*;
+
+    fn at(address: &str) -> std::net::SocketAddr {
+        address.parse().unwrap()
+    }
 
     fn check() -> Check {
         Check {
@@ -197,7 +204,7 @@ mod tests {
     }
 
     fn key(check: Check) -> TargetKey {
-        Target::new("10.0.0.1:80".parse().unwrap(), Arc::new(check)).key()
+        Target::new(at("10.0.0.1:80"), Arc::new(check)).key()
     }
 
     #[test]
@@ -257,7 +264,7 @@ mod tests {
         ];
         let mut keys: Vec<TargetKey> = changed.into_iter().map(key).collect();
         keys.push(key(base));
-        let plain = Target::new("10.0.0.1:81".parse().unwrap(), Arc::new(check()));
+        let plain = Target::new(at("10.0.0.1:81"), Arc::new(check()));
         for (mark, source) in [
             (None, None),
             (Some(0x10000), None),
@@ -271,6 +278,9 @@ mod tests {
             };
             keys.push(target.key());
         }
+        for path in ["/run/a.sock", "/run/b.sock"] {
+            keys.push(Target::new(Endpoint::Unix(path.into()), Arc::new(check())).key());
+        }
         let count = keys.len();
         keys.sort();
         keys.dedup();
@@ -283,7 +293,7 @@ mod tests {
             bind: Some("10.0.0.2".parse().unwrap()),
             ..check()
         };
-        let mut target = Target::new("10.0.0.1:80".parse().unwrap(), Arc::new(bound));
+        let mut target = Target::new(at("10.0.0.1:80"), Arc::new(bound));
         assert_eq!(target.bound(), Some("10.0.0.2".parse().unwrap()));
         target.source = Some("10.0.0.3".parse().unwrap());
         assert_eq!(target.bound(), Some("10.0.0.3".parse().unwrap()));
@@ -306,7 +316,7 @@ mod tests {
         let through = Target {
             mark: Some(0x18001),
             source: Some("10.0.0.5".parse().unwrap()),
-            ..Target::new("10.0.0.100:80".parse().unwrap(), Arc::new(check()))
+            ..Target::new(at("10.0.0.100:80"), Arc::new(check()))
         };
         assert_eq!(
             through.key().to_string(),

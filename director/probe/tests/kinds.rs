@@ -1,5 +1,6 @@
 //! What the file asks for is what an engine gets: each kind as `conf` resolves it, with its defaults, comes to an engine that knows it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use std::sync::Arc;
@@ -106,7 +107,7 @@ check = {{ kind = "{}"{} }}
             continue;
         }
         assert_eq!(check.kind, kind);
-        let target = Target::new("127.0.73.1:9".parse().unwrap(), Arc::new(check));
+        let target = Target::new(SocketAddr::from(([127, 0, 73, 1], 9)), Arc::new(check));
         let outcome = Engines::default().check(&target).await;
         assert!(
             !matches!(outcome, Err(CheckError::OtherKind(_))),

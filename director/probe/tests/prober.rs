@@ -101,8 +101,9 @@ impl Engine for Counting {
         self.most.fetch_max(running, Ordering::SeqCst);
         tokio::task::yield_now().await;
         self.running.fetch_sub(1, Ordering::SeqCst);
-        *self.seen.lock().unwrap().entry(target.address).or_default() += 1;
-        if target.address.port() % 2 == 1 {
+        let address = target.address.socket_addr().unwrap();
+        *self.seen.lock().unwrap().entry(address).or_default() += 1;
+        if address.port() % 2 == 1 {
             return Err(CheckError::NotReady);
         }
         Ok(Answer::alive("fine"))

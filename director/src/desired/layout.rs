@@ -438,7 +438,7 @@ fn members(
                 local: server.node.as_deref() == Some(node),
                 key: target.key(),
                 paths: Vec::new(),
-                checked: target.address,
+                checked,
                 check: target.check,
             }
         })

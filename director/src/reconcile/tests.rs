@@ -89,7 +89,7 @@ impl Bench {
             .targets()
             .into_iter()
             .map(|target| {
-                let health = health(&target.address.ip().to_string());
+                let health = health(&target.address.ip().unwrap().to_string());
                 let status = Status {
                     reason: "".into(),
                     checked: (health != Health::Checking).then_some(self.now),

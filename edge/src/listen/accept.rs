@@ -5,25 +5,25 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::carrier::{Carrier, Listener};
 use super::stream::EdgeStream;
 use super::{Front, Worker, greet, park};
 use crate::life::Counted;
 use crate::limit::Permit;
+use crate::peer::Peer;
 
 /// Pause after an error that no closed connection cures (ENOBUFS, ENOMEM).
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts until `token` is cancelled, then takes what the kernel has queued, and closes the socket.
 pub(super) async fn accept(
-    listener: TcpListener,
+    listener: Arc<Listener>,
     front: Arc<Front>,
     worker: Arc<Worker>,
     token: CancellationToken,
@@ -54,24 +54,13 @@ pub(super) async fn accept(
         }
     }
     drop(spare);
-    take_queued(listener, &front, &worker);
-}
-
-/// A connection in the queue was established: closing the socket would reset it.
-fn take_queued(listener: TcpListener, front: &Arc<Front>, worker: &Arc<Worker>) {
-    let Ok(listener) = listener.into_std() else {
-        return;
-    };
-    while let Ok((socket, peer)) = listener.accept() {
-        if socket.set_nonblocking(true).is_ok()
-            && let Ok(socket) = TcpStream::from_std(socket)
-        {
-            start(socket, peer, front, worker);
-        }
+    // A connection in the queue was established: closing the socket would reset it.
+    if let Some(listener) = Arc::into_inner(listener) {
+        listener.close(|socket, peer| start(socket, peer, &front, &worker));
     }
 }
 
-fn start(socket: TcpStream, peer: SocketAddr, front: &Arc<Front>, worker: &Arc<Worker>) {
+fn start(socket: Carrier, peer: Peer, front: &Arc<Front>, worker: &Arc<Worker>) {
     front.stats.accepted.fetch_add(1, Ordering::Relaxed);
     let Some(permit) = worker.shared.admission.admit() else {
         front.stats.shed.fetch_add(1, Ordering::Relaxed);
@@ -91,8 +80,8 @@ fn start(socket: TcpStream, peer: SocketAddr, front: &Arc<Front>, worker: &Arc<W
 
 /// The whole life of a connection.
 async fn serve(
-    socket: TcpStream,
-    peer: SocketAddr,
+    socket: Carrier,
+    peer: Peer,
     permit: Permit,
     front: &Arc<Front>,
     worker: Arc<Worker>,
@@ -108,7 +97,7 @@ async fn serve(
     park::serve(Box::new(stream), greeted.http2, worker).await;
 }
 
-async fn shed(listener: &TcpListener, front: &Front) {
+async fn shed(listener: &Listener, front: &Front) {
     let taken = tokio::time::timeout(PAUSE, listener.accept()).await;
     if matches!(taken, Ok(Ok(_))) {
         front.stats.shed.fetch_add(1, Ordering::Relaxed);

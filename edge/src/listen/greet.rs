@@ -5,18 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ipnet::IpNet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::server::Acceptor;
 
 use super::Front;
 use super::Worker;
+use super::carrier::Carrier;
 use super::stream::{Conn, TlsFacts};
 use super::transport::Transport;
 use crate::address_limit::Place;
 use crate::observe::stats::Greeting;
+use crate::peer::Peer;
 use crate::proxy_protocol::{self, Progress};
 use crate::state::Snapshot;
 
@@ -40,24 +40,20 @@ struct Rules {
     header: bool,
 }
 
-fn rules(snapshot: &Snapshot, front: &Front, peer: SocketAddr) -> Rules {
+fn rules(snapshot: &Snapshot, front: &Front, peer: Peer) -> Rules {
     let name = snapshot.listener_of(front);
     let listener = snapshot.platform.listeners.get(&*name);
-    let is_in = |ranges: &[IpNet]| {
-        let peer = peer.ip().to_canonical();
-        ranges.iter().any(|range| range.contains(&peer))
-    };
     Rules {
         tls: listener.is_some_and(|listener| listener.tls),
         http2: listener.is_some_and(|listener| listener.http2),
-        header: listener.is_some_and(|listener| is_in(&listener.proxy_protocol)),
+        header: listener.is_some_and(|listener| peer.client().is_in(&listener.proxy_protocol)),
     }
 }
 
 /// Greets a new connection; `None`: it is over, and counted under its reason.
 pub(super) async fn greet(
-    mut socket: TcpStream,
-    peer: SocketAddr,
+    mut socket: Carrier,
+    peer: Peer,
     front: &Arc<Front>,
     worker: &Worker,
 ) -> Option<Greeted> {
@@ -68,7 +64,7 @@ pub(super) async fn greet(
     if rules.header {
         let limit = edge.limits.header_timeout.as_duration();
         match tokio::time::timeout(limit, header(&mut socket)).await {
-            Ok(Ok(Some(named))) => client = named,
+            Ok(Ok(Some(named))) => client = named.into(),
             Ok(Ok(None)) => {}
             Ok(Err(_)) | Err(_) => {
                 front.stats.greetings.count(Greeting::ProxyHeader);
@@ -77,7 +73,7 @@ pub(super) async fn greet(
         }
     }
     // Of the client itself, which a PROXY header may name; and before anything is spent on a handshake.
-    let Some(place) = worker.shared.addresses.admit(client.ip()) else {
+    let Some(place) = worker.shared.addresses.admit(client.client().ip()) else {
         front.stats.crowded.fetch_add(1, Ordering::Relaxed);
         return None;
     };
@@ -111,7 +107,7 @@ pub(super) async fn greet(
 }
 
 /// Reads the header of the PROXY protocol, and not a byte more.
-async fn header(socket: &mut TcpStream) -> std::io::Result<Option<SocketAddr>> {
+async fn header(socket: &mut Carrier) -> std::io::Result<Option<SocketAddr>> {
     let mut received = Vec::new();
     loop {
         match proxy_protocol::parse(&received) {
@@ -128,7 +124,7 @@ async fn header(socket: &mut TcpStream) -> std::io::Result<Option<SocketAddr>> {
 }
 
 async fn handshake(
-    socket: TcpStream,
+    socket: Carrier,
     listener: &str,
     snapshot: &Snapshot,
     http2: bool,

@@ -138,9 +138,9 @@ async fn refuse(stream: &mut EdgeStream, worker: &Worker, status: u16, note: &st
     worker.shared.stats.refused.count(status);
     let conn = stream.conn();
     worker.shared.log.log(&Line {
-        client: conn.peer.ip(),
+        client: conn.peer.client(),
         peer: conn.peer,
-        server: conn.front.address,
+        server: &conn.front.address,
         tls: conn.tls.as_ref().map(TlsFacts::logged),
         request: request.as_bytes(),
         host: b"",

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener;
 use conf::Platform;
+use conf::platform::SocketOptions;
 use probe::{EdgeReport, EdgeState};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -50,7 +51,7 @@ impl Endpoint {
             .iter()
             .filter(|address| !self.bound.contains_key(address))
         {
-            let mut bound = socket::open(*address, 1, true)?;
+            let mut bound = socket::open(*address, &SocketOptions::default(), 1, true)?;
             opened.extend(bound.shards.pop().map(|listener| (*address, listener)));
         }
         self.allow.store(Arc::new(AllowList::of(platform, node)));

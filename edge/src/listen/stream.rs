@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -32,6 +31,7 @@ use crate::flood::{Flood, Meter};
 use crate::limit::Permit;
 use crate::observe::line::Tls;
 use crate::pace::Pace;
+use crate::peer::Peer;
 use crate::sniff::{Sniff, sniff};
 use crate::tls::Identity;
 use crate::total::Total;
@@ -84,7 +84,7 @@ impl TlsFacts {
 #[derive(Debug)]
 pub(crate) struct Conn {
     /// The client.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// Where it came in.
     pub(crate) front: Arc<Front>,
     /// Its TLS.
@@ -103,7 +103,7 @@ pub(crate) struct Conn {
 
 impl Conn {
     /// A new connection.
-    pub(crate) fn new(peer: SocketAddr, front: Arc<Front>, tls: Option<TlsFacts>) -> Conn {
+    pub(crate) fn new(peer: Peer, front: Arc<Front>, tls: Option<TlsFacts>) -> Conn {
         Conn {
             peer,
             front,

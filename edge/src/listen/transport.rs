@@ -1,4 +1,4 @@
-//! SHELL: the bytes of a client connection: plain TCP, or TLS over it.
+//! SHELL: the bytes of a client connection: as they come, or TLS over them.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd as _, RawFd};
@@ -6,16 +6,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use super::carrier::Carrier;
 
 /// A client connection.
 #[derive(Debug)]
 pub(crate) enum Transport {
     /// As it comes.
-    Plain(TcpStream),
+    Plain(Carrier),
     /// Decrypted and encrypted here.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Carrier>>),
 }
 
 impl Transport {

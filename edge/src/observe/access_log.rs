@@ -269,15 +269,21 @@ fn open(target: &LogTarget) -> io::Result<Output> {
 
 #[cfg(test)]
 mod tests {
-    use conf::platform::AccessLogFormat;
+    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+    use conf::platform::{AccessLogFormat, Endpoint};
 
     use super::*;
+    use crate::peer::{Client, Peer};
+
+    static SERVER: Endpoint =
+        Endpoint::Ip(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80)));
 
     fn line<'a>(request: &'a [u8]) -> Line<'a> {
         Line {
-            client: "192.0.2.1".parse().unwrap(),
-            peer: "192.0.2.1:5000".parse().unwrap(),
-            server: "192.0.2.2:80".parse().unwrap(),
+            client: Client::Unix,
+            peer: Peer::Unix,
+            server: &SERVER,
             tls: None,
             request,
             host: b"a",

@@ -9,19 +9,20 @@ mod variable;
 
 use std::borrow::Cow;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use conf::platform::AccessLogFormat;
+use conf::platform::{AccessLogFormat, Endpoint};
 use http::HeaderMap;
 use serde::Serialize;
 use serde::ser::Serializer;
+
+use crate::peer::{Client, Peer};
 
 /// One attempt at an application server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Attempt {
     /// The server.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Endpoint,
     /// The status it answered with; 0 for none.
     pub(crate) status: u16,
     /// From its choice to its response head, or to its failure.
@@ -54,11 +55,11 @@ pub(crate) struct Tls<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Line<'a> {
     /// The client: who connected, or whom a trusted proxy named.
-    pub(crate) client: IpAddr,
+    pub(crate) client: Client,
     /// Who connected.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// Where it came in.
-    pub(crate) server: SocketAddr,
+    pub(crate) server: &'a Endpoint,
     /// Its TLS.
     pub(crate) tls: Option<Tls<'a>>,
     /// `GET /path HTTP/1.1`; `-` if nothing could be read.
@@ -108,7 +109,7 @@ impl Line<'_> {
 
     fn combined(&self, time: &str, out: &mut Vec<u8>) {
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{} - - [{}] \"", self.client.to_canonical(), time);
+        let _ = write!(out, "{} - - [{}] \"", self.client, time);
         escape::default(self.request, out);
         let _ = write!(out, "\" {} {} \"", self.status, self.bytes);
         escape::default_or_dash(self.field(http::header::REFERER), out);
@@ -145,8 +146,8 @@ impl Line<'_> {
     fn json(&self, time: &str, out: &mut Vec<u8>) {
         let object = Object {
             time,
-            client: self.client.to_canonical(),
-            peer: SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port()),
+            client: self.client,
+            peer: self.peer,
             server_port: self.server.port(),
             request: String::from_utf8_lossy(self.request),
             http_version: String::from_utf8_lossy(self.parts().2),
@@ -172,9 +173,9 @@ impl Line<'_> {
 #[derive(Serialize)]
 struct Object<'a> {
     time: &'a str,
-    client: IpAddr,
-    peer: SocketAddr,
-    server_port: u16,
+    client: Client,
+    peer: Peer,
+    server_port: Option<u16>,
     request: Cow<'a, str>,
     http_version: Cow<'a, str>,
     tls_version: &'a str,
@@ -198,7 +199,7 @@ struct Servers<'a>(&'a [Attempt]);
 impl Serialize for Servers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(|attempt| Server {
-            address: attempt.address,
+            address: &attempt.address,
             status: attempt.status,
             time: millis(attempt.time),
         }))
@@ -206,8 +207,8 @@ impl Serialize for Servers<'_> {
 }
 
 #[derive(Serialize)]
-struct Server {
-    address: SocketAddr,
+struct Server<'a> {
+    address: &'a Endpoint,
     status: u16,
     time: f64,
 }

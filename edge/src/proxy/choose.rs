@@ -7,6 +7,7 @@ use pingora_proxy::Session;
 use super::context::Context;
 use super::key;
 use crate::balance::{Ask, Choice, Method, Pick};
+use crate::peer::Client;
 use crate::upstream::Upstream;
 use crate::upstream::queue::Unserved;
 
@@ -31,7 +32,7 @@ pub(super) async fn server(
         _ => Vec::new(),
     };
     let client = match upstream.policy.method {
-        Method::IpHash => key::client(session, ctx),
+        Method::IpHash => key::client(session, ctx).and_then(Client::ip),
         _ => None,
     };
     let mut ask = Ask {

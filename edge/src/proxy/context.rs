@@ -178,7 +178,7 @@ impl Context {
         let Some(conn) = &self.conn else { return };
         let trusted = self.snapshot.trusted_of(&conn.front);
         let fields = &session.req_header().headers;
-        let given = rewrite::request_id(conn.peer.ip(), fields, trusted).cloned();
+        let given = rewrite::request_id(conn.peer.client(), fields, trusted).cloned();
         self.request_id = given.or_else(|| {
             let fresh = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
             HeaderValue::from_str(&fresh).ok()
@@ -215,7 +215,7 @@ impl Context {
             return;
         };
         self.attempts.push(Attempt {
-            address: member.address,
+            address: member.address.clone(),
             status,
             time: clock::now().since(current.began),
         });
@@ -233,7 +233,7 @@ impl Context {
             member.stats.status_5xx.fetch_add(1, Ordering::Relaxed);
         }
         self.attempts.push(Attempt {
-            address: member.address,
+            address: member.address.clone(),
             status,
             time,
         });
@@ -285,14 +285,14 @@ impl Context {
         let client = match fields {
             Some(fields) => {
                 let trusted = self.snapshot.trusted_of(&conn.front);
-                rewrite::client_address(conn.peer.ip(), fields, trusted)
+                rewrite::client_address(conn.peer.client(), fields, trusted)
             }
-            None => conn.peer.ip(),
+            None => conn.peer.client(),
         };
         Some(Line {
             client,
             peer: conn.peer,
-            server: conn.front.address,
+            server: &conn.front.address,
             tls: conn.tls.as_ref().map(TlsFacts::logged),
             request: &self.request,
             host: session

@@ -66,7 +66,7 @@ pub(super) fn to_upstream(
     let id = ctx.request_id.as_ref().and_then(|id| id.to_str().ok());
     let trusted = ctx.snapshot.trusted_of(&conn.front);
     let facts = Forwarding {
-        peer: conn.peer.ip(),
+        peer: conn.peer.client(),
         tls: conn.tls.is_some(),
         host: &host,
         port: conn.front.address.port(),

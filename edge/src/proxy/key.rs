@@ -1,20 +1,19 @@
 //! SHELL: what tells requests apart: the client's address, and keys of the file that are made of it.
 
-use std::net::IpAddr;
-
 use conf::platform::{LogPiece, LogVariable};
 use pingora_proxy::Session;
 
 use super::context::Context;
+use crate::peer::Client;
 use crate::rewrite;
 use crate::route::{normalise_host, normalise_path};
 
 /// Whom the request comes from: who connected, or whom a trusted proxy names.
-pub(super) fn client(session: &Session, ctx: &Context) -> Option<IpAddr> {
+pub(super) fn client(session: &Session, ctx: &Context) -> Option<Client> {
     let conn = ctx.conn.as_ref()?;
     let trusted = ctx.snapshot.trusted_of(&conn.front);
     let fields = &session.req_header().headers;
-    Some(rewrite::client_address(conn.peer.ip(), fields, trusted))
+    Some(rewrite::client_address(conn.peer.client(), fields, trusted))
 }
 
 /// The bytes of a key; `conf` lets only those variables through that are known by now.
@@ -37,7 +36,7 @@ fn value(variable: &LogVariable, session: &Session, ctx: &Context, key: &mut Vec
             key.extend_from_slice(client.unwrap_or_default().as_bytes());
         }
         LogVariable::RealipRemoteAddr => {
-            let peer = ctx.conn.as_ref().map(|conn| conn.peer.ip().to_string());
+            let peer = ctx.conn.as_ref().map(|conn| conn.peer.client().to_string());
             key.extend_from_slice(peer.unwrap_or_default().as_bytes());
         }
         LogVariable::Host => {

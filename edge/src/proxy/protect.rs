@@ -10,6 +10,7 @@ use super::context::Context;
 use super::key;
 use crate::access::Ruling;
 use crate::address_limit;
+use crate::peer::Client;
 
 /// Lets the request through, delays it, or says why not.
 pub(super) async fn admit(session: &Session, ctx: &mut Context) -> Result<()> {
@@ -25,6 +26,7 @@ pub(super) async fn admit(session: &Session, ctx: &mut Context) -> Result<()> {
         let key = match &limit.config.key {
             Some(pieces) => key::of(pieces, session, ctx),
             None => key::client(session, ctx)
+                .and_then(Client::ip)
                 .map(|client| address_limit::network(client).to_string().into_bytes())
                 .unwrap_or_default(),
         };
@@ -45,7 +47,10 @@ pub(super) async fn admit(session: &Session, ctx: &mut Context) -> Result<()> {
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    match state.access.judge(key::client(session, ctx)) {
+    match state
+        .access
+        .judge(key::client(session, ctx).and_then(Client::ip))
+    {
         Ruling::Allowed => Ok(()),
         Ruling::Denied => Err(refused(403, "the client is denied")),
         Ruling::NotAllowed => Err(refused(403, "the client is not among the allowed")),

@@ -17,20 +17,30 @@ fn map(fields: &[(&str, &str)]) -> HeaderMap {
 
 fn facts<'a>() -> Forwarding<'a> {
     Forwarding {
-        peer: "10.0.0.9".parse().unwrap(),
+        peer: from("10.0.0.9"),
         tls: false,
         host: "Shop.example:8080",
-        port: 80,
+        port: Some(80),
         request_id: "fresh",
         forwarded: false,
     }
 }
 
-fn trusted(networks: &[&str]) -> Vec<IpNet> {
+fn trusted(networks: &[&str]) -> Vec<PeerRange> {
     networks
         .iter()
-        .map(|network| network.parse().unwrap())
+        .map(|network| match *network {
+            "unix:" => PeerRange::Unix,
+            network => PeerRange::Network(network.parse().unwrap()),
+        })
         .collect()
+}
+
+fn from(text: &str) -> Client {
+    match text {
+        "unix:" => Client::Unix,
+        address => address.parse::<IpAddr>().unwrap().into(),
+    }
 }
 
 fn text<'a>(map: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -99,18 +109,18 @@ fn the_client_is_who_trusted_proxies_say() {
         ),
         ("::ffff:10.0.0.9", &["1.1.1.1"], &["10.0.0.0/8"], "1.1.1.1"),
         ("2001:db8::9", &["1.1.1.1"], &["10.0.0.0/8"], "2001:db8::9"),
+        ("unix:", &["1.1.1.1"], &["0.0.0.0/0", "::/0"], "unix:"),
+        ("unix:", &["1.1.1.1"], &["unix:"], "1.1.1.1"),
+        ("unix:", &["unix:"], &["unix:"], "unix:"),
+        ("10.0.0.9", &["1.1.1.1"], &["unix:"], "10.0.0.9"),
     ];
     for (peer, fields, networks, expected) in cases {
         let fields: Vec<(&str, &str)> = fields
             .iter()
             .map(|value| ("x-forwarded-for", *value))
             .collect();
-        let client = client_address(peer.parse().unwrap(), &map(&fields), &trusted(networks));
-        assert_eq!(
-            client,
-            expected.parse::<IpAddr>().unwrap(),
-            "{peer} {fields:?}"
-        );
+        let client = client_address(from(peer), &map(&fields), &trusted(networks));
+        assert_eq!(client, from(expected), "{peer} {fields:?}");
     }
 }
 
@@ -129,7 +139,7 @@ fn what_a_client_claims_is_replaced() {
         ("accept", "*/*"),
     ]);
     let client = request(&mut fields, &facts(), &[], false);
-    assert_eq!(client, "10.0.0.9".parse::<IpAddr>().unwrap());
+    assert_eq!(client, from("10.0.0.9"));
     let expected = map(&[
         ("accept", "*/*"),
         ("x-forwarded-for", "10.0.0.9"),
@@ -151,7 +161,7 @@ fn what_a_trusted_proxy_says_is_kept_and_prolonged() {
         ("forwarded", "for=1.1.1.1"),
     ]);
     let client = request(&mut fields, &facts(), &trusted(&["10.0.0.0/8"]), false);
-    assert_eq!(client, "1.1.1.1".parse::<IpAddr>().unwrap());
+    assert_eq!(client, from("1.1.1.1"));
     let expected = map(&[
         ("x-forwarded-for", "6.6.6.6, 1.1.1.1, 10.0.0.9"),
         ("x-forwarded-proto", "https"),
@@ -303,17 +313,17 @@ fn fuzz_any_fields() {
 
 #[test]
 fn forwarded_is_written_on_demand() {
-    let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+    let trusted = trusted(&["10.0.0.0/8"]);
     let written = |peer: &str, came: Option<&'static str>, tls: bool| {
         let mut fields = HeaderMap::new();
         if let Some(came) = came {
             fields.insert(header::FORWARDED, HeaderValue::from_static(came));
         }
         let facts = Forwarding {
-            peer: peer.parse().unwrap(),
+            peer: from(peer),
             tls,
             host: "shop.example:8080",
-            port: 8080,
+            port: Some(8080),
             request_id: "id",
             forwarded: true,
         };
@@ -331,4 +341,42 @@ fn forwarded_is_written_on_demand() {
         written("2001:db8::1", None, true),
         "for=\"[2001:db8::1]\";host=\"shop.example:8080\";proto=https"
     );
+}
+
+#[test]
+fn a_process_without_an_address_is_given_none() {
+    let facts = Forwarding {
+        peer: Client::Unix,
+        port: None,
+        forwarded: true,
+        ..facts()
+    };
+    let claims = [
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-real-ip", "1.1.1.1"),
+        ("x-forwarded-port", "443"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=1.1.1.1"),
+    ];
+    let mut fields = map(&claims);
+    assert_eq!(request(&mut fields, &facts, &[], false), Client::Unix);
+    for none in ["x-forwarded-for", "x-real-ip", "x-forwarded-port"] {
+        assert_eq!(text(&fields, none), None, "{none}");
+    }
+    let ours = "for=unknown;host=\"Shop.example:8080\";proto=http";
+    assert_eq!(text(&fields, "forwarded"), Some(ours));
+
+    let mut fields = map(&claims);
+    let client = request(&mut fields, &facts, &trusted(&["unix:"]), false);
+    assert_eq!(client, from("1.1.1.1"));
+    for (name, value) in [
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-real-ip", "1.1.1.1"),
+        ("x-forwarded-port", "443"),
+        ("x-forwarded-proto", "https"),
+    ] {
+        assert_eq!(text(&fields, name), Some(value), "{name}");
+    }
+    let both = format!("for=1.1.1.1, {ours}");
+    assert_eq!(text(&fields, "forwarded"), Some(&*both));
 }

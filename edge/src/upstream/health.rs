@@ -7,18 +7,21 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use conf::platform::Check;
+use conf::platform::{Check, Endpoint};
 use daemon::clock;
 use probe::{Health, Prober, Status, Target, TargetKey};
 
 use super::Upstream;
 
 /// What is probed for a member at `address`, and the key under which its verdict comes.
-pub(crate) fn target(address: SocketAddr, check: &Arc<Check>) -> (TargetKey, Target) {
-    let address = SocketAddr::new(
-        check.address.unwrap_or(address.ip()),
-        check.port.unwrap_or(address.port()),
-    );
+pub(crate) fn target(address: &Endpoint, check: &Arc<Check>) -> (TargetKey, Target) {
+    let ip = check.address.or(address.ip());
+    let port = check.port.or(address.port());
+    let address = match ip.zip(port) {
+        Some((ip, port)) => SocketAddr::new(ip, port).into(),
+        // A unix socket, and a check that is made there.
+        None => address.clone(),
+    };
     let target = Target::new(address, Arc::clone(check));
     (target.key(), target)
 }

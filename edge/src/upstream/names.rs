@@ -29,7 +29,7 @@ pub(crate) fn names(platform: &Platform) -> BTreeSet<(String, u16)> {
         .flat_map(|upstream| &upstream.servers)
         .filter_map(|server| match &server.address {
             ServerAddress::Name { host, port } => Some((host.clone(), *port)),
-            ServerAddress::Ip(_) => None,
+            ServerAddress::Ip(_) | ServerAddress::Unix(_) => None,
         })
         .collect()
 }

@@ -215,6 +215,20 @@ impl Edge {
         fs::read_dir(folder).unwrap().count()
     }
 
+    /// Lets it have hardly more descriptors than it has (`true`), or as many as at its start.
+    pub(crate) fn limit_descriptors(&self, limited: bool) {
+        use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let current = if limited {
+            // Of what was inherited some may have high numbers, so that as many low ones are free.
+            u64::try_from(self.descriptors()).ok()
+        } else {
+            maximum
+        };
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        prlimit(pid, Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    }
+
     /// The memory that it has in use, in KiB.
     pub(crate) fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

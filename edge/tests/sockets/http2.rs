@@ -51,7 +51,7 @@ pub(crate) fn request(method: &str, path: &str) -> Request<()> {
 }
 
 /// The status and the body.
-async fn get(client: &mut SendRequest<Bytes>, path: &str) -> (u16, Vec<u8>) {
+pub(crate) async fn get(client: &mut SendRequest<Bytes>, path: &str) -> (u16, Vec<u8>) {
     let (response, _) = client.send_request(request("GET", path), true).unwrap();
     read(response).await
 }

@@ -166,7 +166,7 @@ fn why_names_the_lines_that_decide() {
     let output = edge.command(&["why", "http://shop.example:8080/x"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     for part in [
-        "listener http (",
+        "listener http on 127.",
         "site * (",
         "route prefix / (",
         "upstream app (",

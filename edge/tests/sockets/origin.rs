@@ -1,7 +1,9 @@
 //! An application server that does what the path says.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -15,9 +17,15 @@ pub(crate) struct Origin {
     shared: Arc<Shared>,
 }
 
+/// Where an origin listens.
+enum At {
+    Address(SocketAddr),
+    Path(PathBuf),
+}
+
 struct Shared {
     name: String,
-    address: SocketAddr,
+    at: At,
     requests: AtomicUsize,
     connections: AtomicUsize,
     stopped: AtomicBool,
@@ -35,9 +43,33 @@ impl Origin {
     /// Starts one at an address.
     pub(crate) fn at(name: &str, address: SocketAddr) -> Origin {
         let listener = TcpListener::bind(address).unwrap();
+        let at = At::Address(listener.local_addr().unwrap());
+        Origin::over(name, at, move || {
+            let (stream, _) = listener.accept()?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        })
+    }
+
+    /// Starts one on a unix socket.
+    pub(crate) fn on(name: &str, path: &Path) -> Origin {
+        let listener = UnixListener::bind(path).unwrap();
+        Origin::over(name, At::Path(path.to_owned()), move || {
+            let (stream, _) = listener.accept()?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            Ok(stream)
+        })
+    }
+
+    fn over<S: Read + Write + Send + 'static>(
+        name: &str,
+        at: At,
+        accept: impl Fn() -> std::io::Result<S> + Send + 'static,
+    ) -> Origin {
         let shared = Arc::new(Shared {
             name: name.to_owned(),
-            address: listener.local_addr().unwrap(),
+            at,
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
@@ -47,7 +79,8 @@ impl Origin {
         });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
+            // What goes wrong with one connection concerns no other.
+            for stream in std::iter::repeat_with(accept).flatten() {
                 if accepting.stopped.load(Ordering::SeqCst) {
                     return;
                 }
@@ -61,7 +94,10 @@ impl Origin {
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.shared.address
+        match self.shared.at {
+            At::Address(address) => address,
+            At::Path(_) => unreachable!("it listens on a unix socket"),
+        }
     }
 
     /// What it answers with.
@@ -96,7 +132,10 @@ impl Drop for Origin {
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.release();
         // Wakes the accepting thread, which then closes the socket.
-        let _ = TcpStream::connect(self.shared.address);
+        match &self.shared.at {
+            At::Address(address) => drop(TcpStream::connect(address)),
+            At::Path(path) => drop(UnixStream::connect(path)),
+        }
     }
 }
 
@@ -107,9 +146,7 @@ pub(crate) fn nobody() -> SocketAddr {
     format!("127.1.1.{number}:1").parse().unwrap()
 }
 
-fn serve(stream: TcpStream, shared: &Shared) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
+fn serve(stream: impl Read + Write, shared: &Shared) {
     let mut stream = BufReader::new(stream);
     while let Some((head, body)) = request(&mut stream) {
         if shared.stopped.load(Ordering::SeqCst) {
@@ -126,8 +163,8 @@ fn serve(stream: TcpStream, shared: &Shared) {
 }
 
 /// Answers; false if the connection is closed.
-fn answer(
-    stream: &mut BufReader<TcpStream>,
+fn answer<S: Read + Write>(
+    stream: &mut BufReader<S>,
     path: &str,
     head: &str,
     body: &[u8],
@@ -149,7 +186,7 @@ fn answer(
         "/fields" => as_asked(stream, head),
         "/events" => {
             // The first event, and the next one once it is released.
-            let event = |stream: &mut BufReader<TcpStream>, text: &str| {
+            let event = |stream: &mut BufReader<S>, text: &str| {
                 let chunk = format!("{:x}\r\n{text}\r\n", text.len());
                 stream.get_mut().write_all(chunk.as_bytes()).is_ok()
             };
@@ -202,7 +239,7 @@ pub(crate) fn page() -> String {
 }
 
 /// A page of HTML, or of what the request's `X-Fields: name: value|name: value` say, in chunks if one is `chunked`, and with its `X-Status`.
-fn as_asked(stream: &mut BufReader<TcpStream>, head: &str) -> bool {
+fn as_asked(stream: &mut BufReader<impl Read + Write>, head: &str) -> bool {
     let asked = |name: &str| {
         let prefix = format!("{name}: ");
         let line = head
@@ -238,7 +275,7 @@ fn as_asked(stream: &mut BufReader<TcpStream>, head: &str) -> bool {
 }
 
 /// Sends `begin`, then `drop` again and again until the peer has gone.
-fn drip(stream: &mut BufReader<TcpStream>, begin: &[u8], drop: &[u8]) -> bool {
+fn drip<S: Read + Write>(stream: &mut BufReader<S>, begin: &[u8], drop: &[u8]) -> bool {
     let mut goes_on = stream.get_mut().write_all(begin).is_ok();
     while goes_on {
         std::thread::park_timeout(DROP);
@@ -248,14 +285,14 @@ fn drip(stream: &mut BufReader<TcpStream>, begin: &[u8], drop: &[u8]) -> bool {
 }
 
 /// The last bytes of a connection.
-fn last(stream: &mut BufReader<TcpStream>, bytes: &[u8]) -> bool {
+fn last(stream: &mut BufReader<impl Read + Write>, bytes: &[u8]) -> bool {
     // An edge that has gone needs no answer.
     let _ = stream.get_mut().write_all(bytes);
     false
 }
 
 /// A request: its head as text, and its body.
-fn request(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+fn request(stream: &mut BufReader<impl Read + Write>) -> Option<(String, Vec<u8>)> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).ok()? == 0 {

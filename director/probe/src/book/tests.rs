@@ -1,5 +1,6 @@
 //! Targets that come, stay and go; results and what they change.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use conf::platform::{Check, CheckKind, InitialState, Place};
@@ -26,7 +27,8 @@ fn check() -> Check {
 }
 
 fn target(address: &str, check: Check) -> Target {
-    Target::new(address.parse().unwrap(), Arc::new(check))
+    let address: SocketAddr = address.parse().unwrap();
+    Target::new(address, Arc::new(check))
 }
 
 fn at(millis: u64) -> Moment {
@@ -310,7 +312,7 @@ fn a_certificate_s_end_is_kept_while_the_server_is_silent() {
     assert_eq!(status.certificate_expires, Some(4_000_000_000));
     let certificate = Certificate {
         kind: "tcp",
-        address: "10.0.0.1:443".parse().unwrap(),
+        address: SocketAddr::from(([10, 0, 0, 1], 443)).into(),
         expires: 4_000_000_000,
     };
     assert_eq!(book.certificates(), [certificate]);

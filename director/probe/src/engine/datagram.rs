@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::CheckError;
+use super::{CheckError, internet};
 use crate::Target;
 
 /// A socket of the kind, with the target's mark and source, connected to its address and `port`.
@@ -18,7 +18,7 @@ pub(super) fn connect(
     protocol: Protocol,
     port: u16,
 ) -> Result<UdpSocket, CheckError> {
-    let peer = SocketAddr::new(target.address.ip(), port);
+    let peer = SocketAddr::new(internet(target)?.ip(), port);
     let socket = Socket::new(Domain::for_address(peer), kind, Some(protocol))
         .map_err(CheckError::Connect)?;
     socket.set_nonblocking(true).map_err(CheckError::Connect)?;

@@ -7,7 +7,7 @@ use socket2::{Protocol, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::message::{Expected, Judgement, Query};
-use super::{Answer, CheckError, Deadline, datagram, tcp};
+use super::{Answer, CheckError, Deadline, datagram, internet, tcp};
 use crate::Target;
 
 /// Without EDNS an answer has at most 512 bytes (RFC 1035 section 2.3.4); whoever sends more is read too.
@@ -50,7 +50,7 @@ async fn over_udp(
     query: &Query,
     expected: &Expected<'_>,
 ) -> Result<Judgement, CheckError> {
-    let port = target.address.port();
+    let port = internet(target)?.port();
     let socket = datagram::connect(target, Type::DGRAM, Protocol::UDP, port)?;
     socket
         .send(query.octets())

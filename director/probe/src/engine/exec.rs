@@ -2,7 +2,7 @@
 
 use conf::platform::CheckKind;
 
-use super::{Answer, CheckError, Deadline};
+use super::{Answer, CheckError, Deadline, internet};
 use crate::Target;
 use crate::program::{Job, Program, RunAs};
 
@@ -11,12 +11,13 @@ pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer,
     let CheckKind::Exec { command, user } = &target.check.kind else {
         return Err(CheckError::other_kind(target));
     };
+    let address = internet(target)?;
     let job = Job {
         command: command.clone(),
         user: RunAs::User(user.clone()),
         environment: vec![
-            ("WEIR_CHECK_ADDRESS", target.address.ip().to_string()),
-            ("WEIR_CHECK_PORT", target.address.port().to_string()),
+            ("WEIR_CHECK_ADDRESS", address.ip().to_string()),
+            ("WEIR_CHECK_PORT", address.port().to_string()),
         ],
     };
     let mut program = Program::start(job).map_err(CheckError::Exec)?;

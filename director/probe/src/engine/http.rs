@@ -3,7 +3,7 @@
 //! No pool and no redirects: a check must find out what a new connection meets.
 
 use bytes::Bytes;
-use conf::platform::{CheckBody, CheckKind};
+use conf::platform::{CheckBody, CheckKind, Endpoint};
 use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
@@ -17,6 +17,9 @@ use crate::Target;
 
 /// How much of a body is looked at.
 const BODY_LIMIT: usize = 64 * 1024;
+
+/// The host behind a unix socket where the check names none; nginx says the same.
+const LOCAL: &str = "localhost";
 
 /// What of the body is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +66,10 @@ pub(super) async fn check(
             .server_name
             .clone()
             .or_else(|| host.as_deref().map(|host| without_port(host).to_owned()))
-            .unwrap_or_else(|| target.address.ip().to_string());
+            .unwrap_or_else(|| match target.address.ip() {
+                Some(address) => address.to_string(),
+                None => LOCAL.to_owned(),
+            });
         let session = deadline
             .limit("tls", tls::handshake(trust, wanted, stream, &name))
             .await?;
@@ -137,7 +143,13 @@ pub(super) fn request(
     host: Option<&str>,
 ) -> Result<Request<Empty<Bytes>>, CheckError> {
     let wrong = |error: http::Error| CheckError::Request(error.to_string());
-    let host = host.map_or_else(|| target.address.to_string(), str::to_owned);
+    let host = host.map_or_else(
+        || match &target.address {
+            Endpoint::Ip(address) => address.to_string(),
+            Endpoint::Unix(_) => LOCAL.to_owned(),
+        },
+        str::to_owned,
+    );
     Request::builder()
         .method(Method::from_bytes(method.as_bytes()).map_err(|error| wrong(error.into()))?)
         .uri(path)

@@ -11,7 +11,7 @@ use socket2::{Protocol, Type};
 use tokio::net::UdpSocket;
 
 use self::echo::{Echo, Form};
-use super::{Answer, CheckError, Deadline, datagram};
+use super::{Answer, CheckError, Deadline, datagram, internet};
 use crate::Target;
 
 /// Replies are as long as requests; this is enough for an IPv4 header with options too.
@@ -20,7 +20,7 @@ const REPLY_LIMIT: usize = 256;
 /// An `icmp` check.
 pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer, CheckError> {
     let (socket, raw) = open(target)?;
-    let ipv4 = target.address.is_ipv4();
+    let ipv4 = internet(target)?.is_ipv4();
     // A ping socket's identifier is chosen by the kernel, which shows it as the socket's port.
     let id = match socket.local_addr() {
         Ok(local) if !raw => local.port(),
@@ -57,7 +57,7 @@ pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer,
 
 /// A ping socket, else a raw one; whether it is raw.
 fn open(target: &Target) -> Result<(UdpSocket, bool), CheckError> {
-    let protocol = datagram::by_family(target.address.ip(), Protocol::ICMPV4, Protocol::ICMPV6);
+    let protocol = datagram::by_family(internet(target)?.ip(), Protocol::ICMPV4, Protocol::ICMPV6);
     let ping = datagram::connect(target, Type::DGRAM, protocol, 0);
     match ping {
         Ok(socket) => return Ok((socket, false)),

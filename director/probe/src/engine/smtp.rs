@@ -4,7 +4,6 @@ mod reply;
 
 use conf::platform::CheckKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use self::reply::{Reply, parse};
 use super::{Answer, CheckError, Deadline, datagram, tcp};
@@ -40,7 +39,7 @@ pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer,
 }
 
 struct Session {
-    stream: TcpStream,
+    stream: tcp::Connection,
     /// Bytes that belong to no reply yet.
     received: Vec<u8>,
 }

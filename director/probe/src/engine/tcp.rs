@@ -1,15 +1,18 @@
 //! SHELL: the TCP handshake, for `tcp` checks and under the others.
 //!
-//! Every connection of a check is closed with RST instead of FIN: once the answer is judged nothing is in flight that matters, and thousands
+//! Every TCP connection of a check is closed with RST instead of FIN: once the answer is judged nothing is in flight that matters, and thousands
 //! of checks would else fill the table of TIME_WAIT sockets.
 
 mod handshakes;
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
+use conf::platform::Endpoint;
 use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use super::{Answer, CheckError, Deadline};
 use crate::Target;
@@ -22,9 +25,35 @@ pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer,
     Ok(Answer::alive("connected"))
 }
 
-/// Connects to the target, with its mark and from its source address if it has them.
-pub(super) async fn connect(target: &Target, deadline: Deadline) -> Result<TcpStream, CheckError> {
-    let socket = if target.address.is_ipv4() {
+/// What a check reads and writes.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
+/// A connection to a target, whatever carries it.
+pub(super) type Connection = Box<dyn Duplex>;
+
+/// Connects to the target, whatever it is.
+pub(super) async fn connect(target: &Target, deadline: Deadline) -> Result<Connection, CheckError> {
+    match &target.address {
+        Endpoint::Ip(address) => Ok(Box::new(over_tcp(target, *address, deadline).await?)),
+        Endpoint::Unix(path) => {
+            let connected = async {
+                let stream = UnixStream::connect(&**path).await;
+                stream.map_err(CheckError::Connect)
+            };
+            Ok(Box::new(deadline.limit("connect", connected).await?))
+        }
+    }
+}
+
+/// Connects to the target's address, with its mark and from its source address if it has them.
+pub(super) async fn over_tcp(
+    target: &Target,
+    address: SocketAddr,
+    deadline: Deadline,
+) -> Result<TcpStream, CheckError> {
+    let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
     } else {
         TcpSocket::new_v6()
@@ -40,14 +69,11 @@ pub(super) async fn connect(target: &Target, deadline: Deadline) -> Result<TcpSt
     }
     let stream = deadline
         .limit("connect", async {
-            socket
-                .connect(target.address)
-                .await
-                .map_err(CheckError::Connect)
+            socket.connect(address).await.map_err(CheckError::Connect)
         })
         .await?;
     // A free local port in the ephemeral range can be chosen as our own: TCP's simultaneous open then succeeds without a server.
-    if is_ephemeral(target.address.port()) && stream.local_addr().ok() == Some(target.address) {
+    if is_ephemeral(address.port()) && stream.local_addr().ok() == Some(address) {
         return Err(CheckError::SelfConnect);
     }
     // If it fails the close is an ordinary one.

@@ -6,8 +6,8 @@ mod https;
 mod icmp;
 mod smtp;
 mod udp;
+mod unix;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use conf::platform::{Check, CheckBody, CheckTls, InitialState, Place, StatusRange};
@@ -166,7 +166,8 @@ async fn a_mark_is_set_or_the_reason_says_what_it_needs() {
     marked.mark = Some(0x10007);
     marked.source = Some("127.0.0.78".parse().unwrap());
     let deadline = Deadline::new(Duration::from_secs(5));
-    match tcp::connect(&marked, deadline).await {
+    let address = listener.local_addr().unwrap();
+    match tcp::over_tcp(&marked, address, deadline).await {
         Ok(stream) => {
             assert_eq!(socket2::SockRef::from(&stream).mark().unwrap(), 0x10007);
             let source = stream.local_addr().unwrap().ip();

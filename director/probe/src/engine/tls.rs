@@ -8,12 +8,11 @@ use std::time::Duration;
 use conf::platform::{CheckKind, CheckTls};
 use rustls::ClientConfig;
 use rustls::pki_types::{ServerName, UnixTime};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub(super) use self::roots::Trust;
-use super::{Answer, CheckError, Deadline, tcp};
+use super::{Answer, CheckError, Deadline, internet, tcp};
 use crate::Target;
 
 const DAY: u64 = 86_400;
@@ -27,8 +26,8 @@ pub(super) async fn check(
     let CheckKind::Tls(wanted) = &target.check.kind else {
         return Err(CheckError::other_kind(target));
     };
+    let name = internet(target)?.ip().to_string();
     let stream = tcp::connect(target, deadline).await?;
-    let name = target.address.ip().to_string();
     let name = wanted.server_name.as_deref().unwrap_or(&name);
     let session = deadline
         .limit("tls", handshake(trust, wanted, stream, name))
@@ -47,7 +46,7 @@ pub(super) async fn check(
 
 /// A TLS connection.
 pub(super) struct Session {
-    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) stream: TlsStream<tcp::Connection>,
     /// When the server's certificate ends, in seconds since 1970.
     pub(super) expires: Option<i64>,
 }
@@ -56,7 +55,7 @@ pub(super) struct Session {
 pub(super) async fn handshake(
     trust: &Trust,
     wanted: &CheckTls,
-    stream: TcpStream,
+    stream: tcp::Connection,
     name: &str,
 ) -> Result<Session, CheckError> {
     let config = trust.config(wanted.ca_file.as_deref(), wanted.verify)?;
@@ -65,7 +64,7 @@ pub(super) async fn handshake(
 
 async fn connect(
     config: Arc<ClientConfig>,
-    stream: TcpStream,
+    stream: tcp::Connection,
     name: &str,
 ) -> Result<Session, CheckError> {
     let name = name.trim_end_matches('.').to_owned();

@@ -6,7 +6,7 @@
 use conf::platform::CheckKind;
 use socket2::{Protocol, Type};
 
-use super::{Answer, CheckError, Deadline, datagram, shown};
+use super::{Answer, CheckError, Deadline, datagram, internet, shown};
 use crate::Target;
 
 /// Larger answers are cut: what is expected is a prefix.
@@ -17,7 +17,7 @@ pub(super) async fn check(target: &Target, deadline: Deadline) -> Result<Answer,
     let CheckKind::Udp { payload, expect } = &target.check.kind else {
         return Err(CheckError::other_kind(target));
     };
-    let port = target.address.port();
+    let port = internet(target)?.port();
     let socket = datagram::connect(target, Type::DGRAM, Protocol::UDP, port)?;
     let conversation = async {
         socket.send(payload).await.map_err(datagram::broken)?;

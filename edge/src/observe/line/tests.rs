@@ -1,3 +1,5 @@
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+
 use conf::platform::{LogEscape, LogFormat, LogPiece, LogVariable};
 use http::HeaderValue;
 use http::header::{ETAG, REFERER, USER_AGENT};
@@ -9,6 +11,11 @@ const TIMES: Times<'static> = Times {
     iso8601: "2026-11-23T07:34:48+00:00",
 };
 
+static SERVER: Endpoint = Endpoint::Ip(SocketAddr::V4(SocketAddrV4::new(
+    Ipv4Addr::new(192, 0, 2, 9),
+    443,
+)));
+
 fn headers(fields: &[(http::HeaderName, &[u8])]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
@@ -19,9 +26,9 @@ fn headers(fields: &[(http::HeaderName, &[u8])]) -> HeaderMap {
 
 fn line<'a>(attempts: &'a [Attempt], fields: &'a HeaderMap) -> Line<'a> {
     Line {
-        client: "::ffff:192.0.2.1".parse().unwrap(),
-        peer: "[::ffff:192.0.2.8]:5000".parse().unwrap(),
-        server: "192.0.2.9:443".parse().unwrap(),
+        client: "::ffff:192.0.2.1".parse::<IpAddr>().unwrap().into(),
+        peer: Peer::Ip("[::ffff:192.0.2.8]:5000".parse().unwrap()),
+        server: &SERVER,
         tls: Some(Tls {
             version: "TLSv1.3",
             server_name: "shop.example",
@@ -47,12 +54,12 @@ fn line<'a>(attempts: &'a [Attempt], fields: &'a HeaderMap) -> Line<'a> {
 fn attempts() -> Vec<Attempt> {
     vec![
         Attempt {
-            address: "10.0.0.1:80".parse().unwrap(),
+            address: Endpoint::Unix("/run/app.sock".into()),
             status: 0,
             time: Duration::from_millis(1),
         },
         Attempt {
-            address: "10.0.0.2:80".parse().unwrap(),
+            address: SocketAddr::from(([10, 0, 0, 2], 80)).into(),
             status: 200,
             time: Duration::from_millis(2),
         },
@@ -79,7 +86,7 @@ fn combined_starts_as_nginx_does_and_cannot_be_forged() {
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "192.0.2.1 - - [23/Nov/2026:07:34:48 +0000] \"GET /%61/../a\\x22b?q=1?2 HTTP/1.1\" 200 12 \"-\" \"curl\\x09\\xFF\" \
-         host=\"Shop.example:443\" time=0.012 upstream=app server=10.0.0.1:80,10.0.0.2:80 server_status=-,200 server_time=0.001,0.002\n"
+         host=\"Shop.example:443\" time=0.012 upstream=app server=unix:/run/app.sock,10.0.0.2:80 server_status=-,200 server_time=0.001,0.002\n"
     );
 }
 
@@ -153,7 +160,7 @@ fn every_variable_has_its_value() {
             V::SslClientEscapedCert,
             "-----BEGIN%20CERTIFICATE-----%0AYWJj%0A-----END%20CERTIFICATE-----%0A",
         ),
-        (V::UpstreamAddr, "10.0.0.1:80, 10.0.0.2:80"),
+        (V::UpstreamAddr, "unix:/run/app.sock, 10.0.0.2:80"),
         (V::UpstreamStatus, "-, 200"),
         (V::UpstreamResponseTime, "0.001, 0.002"),
         (V::Upstream, "app"),
@@ -284,4 +291,36 @@ fn no_bytes_forge_a_line() {
             Some(out.len() - 1)
         );
     }
+}
+
+#[test]
+fn a_connection_over_a_unix_socket_has_no_address() {
+    let (attempts, fields) = (attempts(), HeaderMap::new());
+    let server = Endpoint::Unix("/run/edge.sock".into());
+    let line = Line {
+        client: Client::Unix,
+        peer: Peer::Unix,
+        server: &server,
+        ..line(&attempts, &fields)
+    };
+    for (variable, shown) in [
+        (LogVariable::RemoteAddr, "unix:"),
+        (LogVariable::RealipRemoteAddr, "unix:"),
+        (LogVariable::RemotePort, "-"),
+        (LogVariable::ServerAddr, "unix:/run/edge.sock"),
+        (LogVariable::ServerPort, "-"),
+    ] {
+        assert_eq!(value(&line, variable, LogEscape::Default), shown);
+    }
+    let mut out = Vec::new();
+    line.write(TIMES, &AccessLogFormat::Json, &mut out);
+    let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(
+        (&object["client"], &object["peer"]),
+        (&"unix:".into(), &"unix:".into())
+    );
+    assert!(object["server_port"].is_null(), "{object}");
+    out.clear();
+    line.write(TIMES, &AccessLogFormat::Combined, &mut out);
+    assert!(out.starts_with(b"unix: - - ["));
 }

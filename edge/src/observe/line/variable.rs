@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
-use conf::platform::{LogEscape, LogFormat, LogPiece, LogVariable as V};
+use conf::platform::{Endpoint, LogEscape, LogFormat, LogPiece, LogVariable as V};
 use http::HeaderMap;
 
 use super::escape;
@@ -32,9 +32,9 @@ impl Line<'_> {
     fn variable(&self, variable: &V, times: Times<'_>, escape: LogEscape, out: &mut Vec<u8>) {
         let seconds = |time: std::time::Duration| time.as_secs_f64();
         match variable {
-            V::RemoteAddr => show(self.client.to_canonical(), out),
-            V::RealipRemoteAddr => show(self.peer.ip().to_canonical(), out),
-            V::RemotePort => show(self.peer.port(), out),
+            V::RemoteAddr => show(self.client, out),
+            V::RealipRemoteAddr => show(self.peer.client(), out),
+            V::RemotePort => show_some(self.peer.port(), out),
             V::RemoteUser => {}
             V::TimeLocal => out.extend_from_slice(times.local.as_bytes()),
             V::TimeIso8601 => out.extend_from_slice(times.iso8601.as_bytes()),
@@ -57,8 +57,11 @@ impl Line<'_> {
             } else {
                 b"http"
             }),
-            V::ServerAddr => show(self.server.ip().to_canonical(), out),
-            V::ServerPort => show(self.server.port(), out),
+            V::ServerAddr => match self.server {
+                Endpoint::Ip(address) => show(address.ip().to_canonical(), out),
+                Endpoint::Unix(_) => show(self.server, out),
+            },
+            V::ServerPort => show_some(self.server.port(), out),
             V::SslProtocol => {
                 let version = self.tls.map(|tls| tls.version).unwrap_or_default();
                 out.extend_from_slice(version.as_bytes());
@@ -86,7 +89,7 @@ impl Line<'_> {
             V::SslClientEscapedCert => {
                 self.client_says(escape, out, |der| Some(client::escaped(der)));
             }
-            V::UpstreamAddr => self.each(out, |attempt, out| show(attempt.address, out)),
+            V::UpstreamAddr => self.each(out, |attempt, out| show(&attempt.address, out)),
             V::UpstreamStatus => self.each(out, |attempt, out| match attempt.status {
                 0 => out.push(b'-'),
                 status => show(status, out),
@@ -181,6 +184,13 @@ impl Line<'_> {
 fn show(value: impl Display, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{value}");
+}
+
+/// A unix socket has no port.
+fn show_some(value: Option<u16>, out: &mut Vec<u8>) {
+    if let Some(value) = value {
+        show(value, out);
+    }
 }
 
 fn field(fields: Option<&HeaderMap>, name: &str, escape: LogEscape, out: &mut Vec<u8>) {

@@ -19,7 +19,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::is_ephemeral;
 use crate::Target;
-use crate::engine::{Answer, CheckError};
+use crate::engine::{Answer, CheckError, internet};
 use crate::schedule::Slot;
 use crate::sys;
 
@@ -76,11 +76,11 @@ impl Handshakes {
 
     /// Begins a handshake; `now` may be a little earlier.
     pub(crate) fn start(&mut self, slot: Slot, target: &Target, now: Moment) {
-        match open(target) {
-            Ok(socket) => self.fresh.push(Flight {
+        match internet(target).and_then(|address| Ok((address, open(target, address)?))) {
+            Ok((address, socket)) => self.fresh.push(Flight {
                 slot,
                 socket,
-                address: target.address,
+                address,
                 started: now,
                 timeout: target.check.timeout.as_duration(),
             }),
@@ -254,9 +254,9 @@ impl Flight {
 }
 
 /// A socket that connects to the target, with its mark and from its source address if it has them.
-fn open(target: &Target) -> Result<Socket, CheckError> {
+fn open(target: &Target, address: SocketAddr) -> Result<Socket, CheckError> {
     let socket = Socket::new(
-        Domain::for_address(target.address),
+        Domain::for_address(address),
         Type::STREAM.nonblocking(),
         Some(Protocol::TCP),
     )
@@ -270,7 +270,7 @@ fn open(target: &Target) -> Result<Socket, CheckError> {
     }
     // If it fails the close is an ordinary one.
     let _ = socket.set_linger(Some(Duration::ZERO));
-    match socket.connect(&target.address.into()) {
+    match socket.connect(&address.into()) {
         Ok(()) => Ok(socket),
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(socket),
         Err(error) => Err(CheckError::Connect(error)),

@@ -42,7 +42,11 @@ async fn server() -> std::net::SocketAddr {
 
 /// The handshake of a client that trusts the certificate or nothing that is shown.
 async fn outcome(trusted: bool, name: &str) -> Result<(), CheckError> {
-    let stream = TcpStream::connect(server().await).await.unwrap();
+    let stream = Box::new(
+        tokio::net::TcpStream::connect(server().await)
+            .await
+            .unwrap(),
+    );
     let trust = Trust::default();
     if !trusted {
         return connect(trust.config(None, true)?, stream, name)
@@ -98,7 +102,11 @@ async fn a_ca_file_is_trusted_until_it_changes() {
         Arc::ptr_eq(&config, &again),
         "it is not read for each check"
     );
-    let stream = TcpStream::connect(server().await).await.unwrap();
+    let stream = Box::new(
+        tokio::net::TcpStream::connect(server().await)
+            .await
+            .unwrap(),
+    );
     let session = connect(config, stream, "shop.example").await.unwrap();
     assert!(
         session.expires.unwrap() > 4_000_000_000,
@@ -113,7 +121,11 @@ async fn a_ca_file_is_trusted_until_it_changes() {
 async fn without_verification_any_certificate_will_do() {
     let trust = Trust::default();
     let config = trust.config(None, false).unwrap();
-    let stream = TcpStream::connect(server().await).await.unwrap();
+    let stream = Box::new(
+        tokio::net::TcpStream::connect(server().await)
+            .await
+            .unwrap(),
+    );
     let session = connect(config, stream, "other.example").await.unwrap();
     assert!(session.expires.is_some());
 }
