@@ -115,6 +115,11 @@ codes! {
     REDIRECT_STATUS = "E0411": "Redirects are 301, 302, 303, 307 or 308 (RFC 9110 section 15.4).";
     BAD_HEADER = "E0412": "Names and values of header fields follow RFC 9110 sections 5.1 and 5.5.";
     FRAMING_HEADER = "E0413": "Header fields that describe the connection or the message's framing are edge's own business: setting them by hand is how requests are smuggled.";
+    ROUTE_METHOD = "E0450": "Methods are tokens and are told apart by upper and lower case (RFC 9110 section 9.1); those that clients send are in upper case.";
+    BAD_CONDITION = "E0451": "What a route asks of header fields, parameters or cookies must be possible, or the route never gets a request.";
+    BAD_TEMPLATE = "E0452": "A text with variables: `$1` is what a group of the regular expression matched, `$uri` and the like are the request's. What a client sends may decide the path and the query, and never to which host a redirect leads.";
+    TARGET_CHANGE = "E0453": "`strip_prefix` and `rewrite` say what a server is asked for in the place of the request's own path.";
+    BAD_SPLIT = "E0454": "A route with shares sends each client, or whatever `split_key` tells apart, to one of several upstreams and keeps it there.";
     HEADER_TWICE = "E0471": "Levels merge: `[edge]`, then the site, then the route, and the inner one has the last word on a name. Within one level a name is set, added or removed once: to set it replaces all fields of that name, to add puts one beside them.";
     BUFFER_WITHOUT_UPSTREAM = "E0472": "`buffer_request` reads a request body before a server is chosen, so that a slow client keeps no server waiting. A redirect or a fixed answer goes to no server.";
     HEADER_VARIABLE = "E0473": "Values of header fields may have variables, `$name` or `${name}`, with nginx's names as in the access log's formats; `$$` is the sign itself. Only those are possible whose value is known when the request goes to a server, or when the response comes.";
@@ -191,7 +196,7 @@ codes! {
     BIND_CLASH = "E0414": "Two sockets of one node cannot have the same address and port. \":80\" holds port 80 of every address.";
     READINESS_UNATTACHED = "E0415": "Edge binds its readiness endpoint on the node's addresses of that network; a node without one could never be ready.";
     HOST_TWICE = "E0416": "On one listener a host belongs to one site; with two, the second would never be asked.";
-    ROUTE_TWICE = "E0417": "The same path stands twice among a site's routes: only the first would ever be used. `/api` and `/api/` are one prefix.";
+    ROUTE_TWICE = "E0417": "The same path stands twice among a site's routes: only the first would ever be used. `/api` and `/api/` are one prefix. Routes of one path may differ in what else they ask: methods, header fields, parameters, cookies.";
     CIRCLE = "E0418": "The upstream is a virtual address whose real servers are these very edges: a request would go round until every connection is used up.";
     ONE_DIRECTOR = "W0201": "A VIP with one director cannot move.";
     EQUAL_PRIORITIES = "W0202": "With equal priorities the addresses decide which of two masters stays (RFC 9568 section 6.4.3), which is rarely what was meant.";
@@ -240,6 +245,7 @@ codes! {
     BURST_WITHOUT_RATE = "E0448": "The burst is what may come earlier than the rate allows. Requests at once are limited by `concurrent`, which has none.";
     DELAY_OVER_BURST = "E0449": "Of the requests that come early, those up to `delay_after` go on at once, those up to `burst` wait, and what is beyond is refused.";
     UNUSED_LIMIT = "W0440": "No site and no route names the limit, so nothing is limited by it. Perhaps a name was changed in one place only.";
+    REDIRECT_HTTP = "W0450": "`redirect_http` sends clients from listeners without TLS to those with it, so the site needs both.";
     SOCKET_PATH = "E0427": "The kernel keeps the path of a unix socket in 108 bytes with a zero at its end (unix(7)). It stands in logs and metrics, so it has no spaces and no control characters.";
     UNIX_CHECK = "E0428": "A server on a unix socket has neither address nor port. Only checks that connect and speak over a stream can be made there: `tcp`, `http` and `https`.";
     SOCKET_MODE = "E0429": "The mode of a socket's file is written in octal, as for chmod(1): who may write to it may connect. The x bits and those above them mean nothing for sockets.";

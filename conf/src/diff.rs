@@ -268,7 +268,14 @@ fn identified(items: &[Value]) -> Option<BTreeMap<String, &Value>> {
                 fields.get("address"),
             ) {
                 (Some(hosts), ..) => shown("hosts", hosts),
-                (_, Some(path), _) => shown("path", path),
+                (_, Some(path), _) => {
+                    let asked = ["methods", "match_headers", "match_query", "match_cookies"];
+                    let asked = asked.into_iter().filter_map(|key| {
+                        let value = fields.get(key)?;
+                        Some(format!(" {key} {}", listed(value)))
+                    });
+                    shown("path", path) + &asked.collect::<String>()
+                }
                 (.., Some(address)) => {
                     let port = fields.get("port").filter(|port| !port.is_null());
                     let address = shown("address", address);
@@ -283,6 +290,21 @@ fn identified(items: &[Value]) -> Option<BTreeMap<String, &Value>> {
         }
     }
     Some(named)
+}
+
+/// What a route asks, short enough for its name: `GET POST`, `x-canary=1`.
+fn listed(value: &Value) -> String {
+    let words: Vec<String> = match value {
+        Value::Array(items) => items.iter().map(|item| shown("", item)).collect(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            fields
+                .map(|(name, value)| format!("{name}={}", shown("", value)))
+                .collect()
+        }
+        other => vec![shown("", other)],
+    };
+    words.join(" ")
 }
 
 fn push(

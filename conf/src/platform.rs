@@ -16,8 +16,10 @@ mod moved;
 mod node;
 mod policy;
 mod protect;
+mod route;
 mod routing;
 mod settings;
+mod template;
 mod tls;
 mod vip;
 
@@ -25,6 +27,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use access_log::FormatProblem;
 pub use access_log::{
     AccessLog, AccessLogFormat, LogEscape, LogFormat, LogPiece, LogTarget, LogVariable, Syslog,
     SyslogAddress,
@@ -47,12 +50,14 @@ pub use moved::{AddressOptions, AddressScope, IpFamily, VipAddress};
 pub use node::{Attachment, Group, Network, Node};
 pub use policy::{ChangeBudget, OnFailure, ServicePolicy, SorryServer};
 pub use protect::{Access, Limit, RateLimit};
+pub use route::{Conditions, Rewrite, Split, ValueMatch};
 pub use routing::{RouteKind, VipRoute, VipRule};
 use serde::Serialize;
 pub use settings::{
     ConnectionTimeouts, DirectorSettings, EdgeLimits, EdgeSettings, Monitoring, Peers, Readiness,
     ReadinessAllow, StopPolicy, SysctlChoice, VrrpdSettings,
 };
+pub use template::{TargetVariable, Template, TemplatePiece};
 pub use tls::{CIPHER_SUITES, CipherSuite, ClientCertificates, EdgeTls, SiteTls, TlsVersion};
 pub use vip::{
     Checksum, Effect, Heartbeat, Hmac, HmacMode, Hooks, LinkDelay, Local, Occasion, Preempt,

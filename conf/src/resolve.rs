@@ -16,6 +16,7 @@ mod layer7;
 mod moved;
 mod policy;
 mod protect;
+mod route;
 mod routing;
 mod settings;
 mod site;

@@ -18,6 +18,7 @@ mod moved;
 mod peers;
 mod policy;
 mod protect;
+mod route;
 mod routing;
 mod sync;
 mod tls;

@@ -20,6 +20,49 @@ fn changed(from: &str, to: &str) -> (Vec<String>, bool) {
     (changes.iter().map(ToString::to_string).collect(), ordered)
 }
 
+/// Routes of one path are told apart by what else they ask.
+#[test]
+fn a_route_is_named_by_its_path_and_what_it_asks() {
+    let head = "[[site.route]]\npath = \"/\" ";
+    let with = |asked: &str| {
+        let route = format!(
+            "[[site.route]]\npath = \"/\"\n{asked}\nupstream = \"backend_servers\"\n{head}"
+        );
+        platform(&FILE.replacen(head, &route, 1))
+    };
+    assert!(FILE.contains(head.lines().next().unwrap()));
+    let before = with("methods = [\"GET\"]\nmatch_query = { v = \"2\" }");
+    let after = with("methods = [\"GET\"]\nmatch_query = { v = \"2\" }\nhost = \"a\"");
+    let lines: Vec<String> = diff(&before, &after)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "+ site[[your_domain.com]].routes[/ methods GET match_query v=2].action.upstream.host = \"a\""
+        ]
+    );
+}
+
+/// A share is a line, and the upstream of a route that has one alone is called as before.
+#[test]
+fn a_share_is_a_line() {
+    let with = |shares: &str| platform(&FILE.replacen("upstream = \"backend_servers\"", shares, 1));
+    let before = with("upstream = { backend_servers = 95 }");
+    let after = with("upstream = { backend_servers = 90 }");
+    let lines: Vec<String> = diff(&before, &after)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "~ site[[your_domain.com]].routes[/].action.upstream.split.shares.backend_servers: 95 -> 90"
+        ]
+    );
+}
+
 #[test]
 fn nothing_changes_by_moving_lines() {
     let moved = format!("# A comment.\n\n{FILE}");

@@ -1,5 +1,6 @@
 //! SHELL: what the control sockets ask of edge: status, plan, reload, intents, `why`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -69,6 +70,12 @@ impl Control for EdgeControl {
                 json!({
                     "route": route.label,
                     "upstream": route.upstream.as_ref().map(|upstream| &upstream.config.name),
+                    "split": (!route.sides.is_empty()).then(|| {
+                        let sides = route.sides.iter();
+                        sides
+                            .map(|(upstream, share)| (upstream.config.name.as_str(), *share))
+                            .collect::<BTreeMap<_, _>>()
+                    }),
                     "requests": route.stats.total(),
                     "status_4xx": count(4),
                     "status_5xx": count(5),
@@ -153,12 +160,13 @@ impl Control for EdgeControl {
     }
 
     async fn why(&self, query: &Value) -> Result<Value, Refused> {
-        let wanted = query["args"][0]
-            .as_str()
-            .or(query["url"].as_str())
-            .unwrap_or_default();
+        let words: Vec<&str> = match query["args"].as_array() {
+            Some(words) => words.iter().filter_map(Value::as_str).collect(),
+            None => query["url"].as_str().into_iter().collect(),
+        };
         let snapshot = self.engine.shared.snapshot.load_full();
-        why::explain(&snapshot, wanted, clock::now())
+        why::Question::parse(&words)
+            .and_then(|question| why::explain(&snapshot, &question, clock::now()))
             .map(Value::from)
             .map_err(|reason| Refused::new(Exit::Usage, reason))
     }

@@ -64,6 +64,7 @@ fn sentence(status: u16) -> &'static str {
     match status {
         400 => "The request is not valid HTTP.",
         404 => "There is nothing at this address.",
+        405 => "This address does not take requests of this kind.",
         408 => "The request took too long to arrive.",
         413 => "The request is larger than this site accepts.",
         414 | 431 => "The request's address or header is larger than this server accepts.",

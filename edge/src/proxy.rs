@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use conf::platform::{EdgeLimits, RouteAction, UpstreamProtocol};
+use conf::platform::{EdgeLimits, RouteAction, Template, UpstreamProtocol};
 use daemon::clock;
 use http::header::{self, HeaderMap};
 use pingora_core::modules::http::HttpModules;
@@ -42,9 +42,11 @@ use crate::balance::Outcome;
 use crate::listen::park::Arrival;
 use crate::listen::stream::Conn;
 use crate::page;
-use crate::retry::{self, Decision, Failure};
-use crate::route::{normalise_host, normalise_path};
+use crate::retry::{self, Failure};
+use crate::route::{Ask, Decision, normalise_host, normalise_path};
 use crate::shared::Shared;
+use crate::state::RouteState;
+use crate::target::{self, Values};
 use crate::total;
 use choose::NoServer;
 use context::{Context, Current, Local};
@@ -110,12 +112,17 @@ impl ProxyHttp for EdgeProxy {
         };
         let path =
             normalise_path(request.uri.path()).map_err(|_| status(400, "the path is not valid"))?;
-        let decision =
-            ctx.snapshot
-                .router
-                .find(&ctx.snapshot.listener_of(&conn.front), &host, &path);
+        let ask = Ask {
+            method: request.method.as_str(),
+            headers: &request.headers,
+            query: request.uri.query().unwrap_or_default(),
+        };
+        let router = &ctx.snapshot.router;
+        let decision = router.find(&ctx.snapshot.listener_of(&conn.front), &host, &path, &ask);
+        ctx.redirect = to_https(ctx, conn, decision, &host, request);
         match decision {
-            crate::route::Decision::Route { site, route } => {
+            _ if ctx.redirect.is_some() => Ok(()),
+            Decision::Route { site, route } => {
                 ctx.route = Some((site, route));
                 if misdirected(ctx, conn, site) {
                     return Err(status(421, "the connection is for another name"));
@@ -123,17 +130,26 @@ impl ProxyHttp for EdgeProxy {
                 begin_total(ctx);
                 Ok(())
             }
-            crate::route::Decision::NoRoute { .. } => Err(status(404, "no route for this path")),
-            crate::route::Decision::NoSite => Err(status(421, "no site for this host")),
+            Decision::NoRoute { .. } => Err(status(404, "no route for this path")),
+            Decision::WrongMethod { site } => {
+                ctx.allow = Some(router.allowed(site, &path, &ask));
+                Err(status(405, "no route for this method"))
+            }
+            Decision::NoSite => Err(status(421, "no site for this host")),
         }
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        if let Some(location) = ctx.redirect.take() {
+            ctx.status = 301;
+            answer::redirect(session, ctx, 301, &location).await?;
+            return Ok(true);
+        }
         let snapshot = Arc::clone(&ctx.snapshot);
         let Some((site, route)) = ctx.route else {
             return Err(status(404, "no route"));
         };
-        let Some((route, _)) = snapshot.route(site, route) else {
+        let Some((route, state)) = snapshot.route(site, route) else {
             return Err(status(500, "no such route"));
         };
         let left = ctx.left(clock::now());
@@ -146,13 +162,18 @@ impl ProxyHttp for EdgeProxy {
             return Err(status(413, "the request body is larger than max_body"));
         }
         match &route.action {
-            RouteAction::Upstream { .. } => {
+            RouteAction::Upstream { split, .. } => {
+                if let Some(split) = split {
+                    ctx.side = choose::side(session, ctx, split, &state.sides);
+                }
+                ctx.target = fields::target(session.req_header(), state)?;
                 buffer::fill(session, ctx, announced).await?;
                 return Ok(false);
             }
             RouteAction::Redirect { status, location } => {
                 ctx.status = *status;
-                answer::redirect(session, ctx, *status, location).await?;
+                let location = location_of(session.req_header(), ctx, state, location)?;
+                answer::redirect(session, ctx, *status, &location).await?;
             }
             RouteAction::Respond { status, body } => {
                 ctx.status = *status;
@@ -175,7 +196,8 @@ impl ProxyHttp for EdgeProxy {
         let Some((route, state)) = found else {
             return Err(status(500, "no such route"));
         };
-        let Some(upstream) = &state.upstream else {
+        let upstream = ctx.side.clone().or_else(|| state.upstream.clone());
+        let Some(upstream) = &upstream else {
             return Err(status(500, "the route's upstream is missing"));
         };
         if ctx.is_over(now) {
@@ -301,7 +323,7 @@ impl ProxyHttp for EdgeProxy {
             .as_ref()
             .map(|current| Arc::clone(current.upstream()))
             && retry::is_failed_status(&upstream.config.retry, code)
-            && self.failed(session, ctx, Failure::Status(code)) == Decision::Retry
+            && self.failed(session, ctx, Failure::Status(code)) == retry::Decision::Retry
         {
             ctx.end_attempt(code);
             let mut error = Error::explain(
@@ -394,7 +416,7 @@ impl ProxyHttp for EdgeProxy {
             None => self.failed(session, ctx, Failure::Connect),
         };
         ctx.end_attempt(0);
-        error.set_retry(decision == Decision::Retry);
+        error.set_retry(decision == retry::Decision::Retry);
         error
     }
 
@@ -425,7 +447,7 @@ impl ProxyHttp for EdgeProxy {
         if !responded {
             ctx.end_attempt(0);
         }
-        error.set_retry(decision == Decision::Retry);
+        error.set_retry(decision == retry::Decision::Retry);
         error
     }
 
@@ -508,13 +530,13 @@ impl ProxyHttp for EdgeProxy {
 
 impl EdgeProxy {
     /// A failed attempt: what it does to the server, and whether another follows.
-    fn failed(&self, session: &Session, ctx: &mut Context, failure: Failure) -> Decision {
+    fn failed(&self, session: &Session, ctx: &mut Context, failure: Failure) -> retry::Decision {
         let now = clock::now();
         let Some((upstream, index)) = ctx.current.as_mut().map(|current| {
             current.failed = true;
             (Arc::clone(current.upstream()), current.index)
         }) else {
-            return Decision::Deny(retry::Denied::Attempts);
+            return retry::Decision::Deny(retry::Denied::Attempts);
         };
         ctx.tried.push(index);
         if let Some(member) = upstream.members.get(index) {
@@ -547,10 +569,10 @@ impl EdgeProxy {
             responded: answered(session).is_some(),
         };
         let mut decision = retry::decide(&upstream.config.retry, &attempt, now);
-        if decision == Decision::Retry && !upstream.may_retry(now) {
-            decision = Decision::Deny(retry::Denied::Budget);
+        if decision == retry::Decision::Retry && !upstream.may_retry(now) {
+            decision = retry::Decision::Deny(retry::Denied::Budget);
         }
-        if let Decision::Deny(denied) = decision
+        if let retry::Decision::Deny(denied) = decision
             && !matches!(denied, retry::Denied::Responded | retry::Denied::Over)
         {
             ctx.note = Cow::Owned(format!("retry_denied={denied}"));
@@ -639,6 +661,55 @@ fn misdirected(ctx: &Context, conn: &Conn, site: usize) -> bool {
     let own = own.and_then(|site| site.tls.as_ref());
     let wanted = snapshot.certificates.of_site(&name, own);
     wanted.is_none_or(|wanted| !wanted.is_like(&tls.identity))
+}
+
+/// Under it certificates are asked for in clear text (RFC 8555 section 8.3).
+pub(crate) const ACME: &str = "/.well-known/acme-challenge/";
+
+/// Where the site of a request in clear text sends it, if it wants all of them to come by TLS.
+fn to_https(
+    ctx: &Context,
+    conn: &Conn,
+    decision: Decision,
+    host: &str,
+    request: &RequestHeader,
+) -> Option<String> {
+    let site = ctx.snapshot.platform.sites.get(decision.site()?)?;
+    let listener = ctx.snapshot.listener_of(&conn.front);
+    let listener = ctx.snapshot.platform.listeners.get(&*listener)?;
+    // Without a host there is nowhere to go.
+    if !site.redirect_http || listener.tls || conn.tls.is_some() || host.is_empty() {
+        return None;
+    }
+    let path = normalise_path(request.uri.path()).ok()?;
+    let port = ctx.snapshot.https_port(site);
+    (!path.starts_with(ACME)).then(|| target::to_https(host, port, request_uri(request)))
+}
+
+/// Where the route's redirect leads.
+fn location_of(
+    request: &RequestHeader,
+    ctx: &Context,
+    state: &RouteState,
+    location: &Template,
+) -> Result<String> {
+    let invalid = |_| status(400, "the path is not valid");
+    let path = normalise_path(request.uri.path()).map_err(invalid)?;
+    let host = normalise_host(host_of(request)).unwrap_or_default();
+    let values = Values {
+        tls: ctx.conn.as_ref().is_some_and(|conn| conn.tls.is_some()),
+        host: &host,
+        request_uri: request_uri(request),
+        path: &path,
+        query: request.uri.query(),
+    };
+    Ok(state.target.location(location, &values))
+}
+
+/// Path and query as the client wrote them, whatever form the target has.
+fn request_uri(request: &RequestHeader) -> &str {
+    let target = request.uri.path_and_query();
+    target.map_or("/", |target| target.as_str())
 }
 
 /// Pingora keeps a connection alive for ever after its first request, so the time is set on every one; and to none while draining. Where Pingora

@@ -18,6 +18,7 @@ use crate::observe::stats::RouteStats;
 use crate::request_limit::Counts;
 use crate::rewrite::{EditError, Edits};
 use crate::route::{Router, RouterError};
+use crate::target::Target;
 use crate::tls::Certificates;
 use crate::upstream::material::Materials;
 use crate::upstream::{Resolved, Upstream};
@@ -65,10 +66,14 @@ pub(crate) struct RouteState {
     pub(crate) stats: Arc<RouteStats>,
     /// The upstream, for routes that have one.
     pub(crate) upstream: Option<Arc<Upstream>>,
+    /// The sides of a split, in the order of their names.
+    pub(crate) sides: Vec<(Arc<Upstream>, u32)>,
     /// The limits of clients' requests.
     pub(crate) limits: Vec<Arc<LimitState>>,
     /// Which clients may ask.
     pub(crate) access: Rules,
+    /// What a server is asked for, and where a redirect leads.
+    pub(crate) target: Target,
     /// What the file does to header fields of requests.
     pub(crate) request_edits: Edits,
     /// What the file does to header fields of responses.
@@ -90,6 +95,15 @@ pub(crate) enum BuildError {
     /// A regular expression.
     #[error(transparent)]
     Router(#[from] RouterError),
+    /// A regular expression of a rewrite.
+    #[error("{place}: an expression of this route does not compile")]
+    Target {
+        /// The route.
+        place: conf::platform::Place,
+        /// Why.
+        #[source]
+        source: Box<regex::Error>,
+    },
     /// A header field.
     #[error("{place}: a header field of this route is malformed")]
     Edit {
@@ -166,6 +180,17 @@ impl Snapshot {
             listeners: listen::names(platform, from.node),
             trusted,
         })
+    }
+
+    /// Where a site is reached with TLS: the port of one of its listeners, `None` for 443.
+    pub(crate) fn https_port(&self, site: &Site) -> Option<u16> {
+        let listeners = self.platform.listeners_of(&self.node);
+        let serves = |name: &String| site.listeners.is_empty() || site.listeners.contains(name);
+        let mut ports = listeners
+            .filter(|(name, listener)| listener.tls && serves(name))
+            .flat_map(|(_, listener)| listener.bind.iter().filter_map(conf::platform::Bind::port));
+        let first = ports.next()?;
+        (first != 443 && !ports.any(|port| port == 443)).then_some(first)
     }
 
     /// The listener of `front` in this snapshot. Where a reload has given it another name, requests of the new snapshot know it by that at once;
@@ -246,10 +271,24 @@ fn site_routes(
                 RouteAction::Upstream { name, .. } => upstreams.get(name).cloned(),
                 RouteAction::Redirect { .. } | RouteAction::Respond { .. } => None,
             };
+            let sides = match &route.action {
+                RouteAction::Upstream {
+                    split: Some(split), ..
+                } => split
+                    .shares
+                    .iter()
+                    .filter_map(|(name, share)| Some((upstreams.get(name)?.clone(), *share)))
+                    .collect(),
+                _ => Vec::new(),
+            };
             let wrong = |source| BuildError::Edit {
                 place: route.place.clone(),
                 source,
             };
+            let target = Target::compile(route).map_err(|source| BuildError::Target {
+                place: route.place.clone(),
+                source,
+            })?;
             let request_edits = Edits::compile(&route.request_headers).map_err(wrong)?;
             let response_edits = Edits::compile(&route.response_headers).map_err(wrong)?;
             Ok(RouteState {
@@ -257,12 +296,14 @@ fn site_routes(
                 site: host.clone(),
                 stats,
                 upstream,
+                sides,
                 limits: route
                     .limits
                     .iter()
                     .filter_map(|name| limits.get(name).cloned())
                     .collect(),
                 access: Rules::new(&route.access),
+                target,
                 request_edits,
                 response_edits,
             })
@@ -274,10 +315,14 @@ fn site_routes(
 pub(crate) fn label(site: &Site, route: &Route) -> String {
     use conf::platform::PathMatch;
     let host = first_host(site);
-    match &route.path {
+    let path = match &route.path {
         PathMatch::Prefix(path) => format!("{host}{path}"),
         PathMatch::Exact(path) => format!("{host} = {path}"),
         PathMatch::Regex(regex) => format!("{host} ~ {regex}"),
+    };
+    match route.conditions.is_empty() {
+        true => path,
+        false => format!("{path} if {}", route.conditions),
     }
 }
 

@@ -260,7 +260,7 @@ impl LogVariable {
 }
 
 /// The name after a `$`, and what follows it.
-fn name(text: &str) -> Option<(&str, &str)> {
+pub(super) fn name(text: &str) -> Option<(&str, &str)> {
     let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
     let (name, rest) = match text.strip_prefix('{') {
         Some(inner) => inner.split_once('}')?,

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Access, Balance, Check, Compression, HeaderEdits, Place, Queue, SiteTls, Sticky};
+use super::{
+    Access, Balance, Check, Compression, Conditions, HeaderEdits, Place, Queue, Rewrite, SiteTls,
+    Split, Sticky, Template,
+};
 use crate::unit::{Bytes, Interval, Percent, Weight};
 
 /// Addresses that edge binds on every node of a group.
@@ -296,6 +299,9 @@ pub struct Site {
     pub listeners: Vec<String>,
     /// Its certificate.
     pub tls: Option<SiteTls>,
+    /// Whether listeners without TLS send clients to https.
+    #[serde(skip_serializing_if = "is_false")]
+    pub redirect_http: bool,
     /// Routes in the file's order; the most specific path wins (exact, longest prefix, then regex in order as nginx does).
     pub routes: Vec<Route>,
     /// Where it is declared.
@@ -330,8 +336,16 @@ impl std::fmt::Display for HostPattern {
 pub struct Route {
     /// Which paths.
     pub path: PathMatch,
+    /// What it asks of a request besides.
+    #[serde(flatten)]
+    pub conditions: Conditions,
     /// What is done.
     pub action: RouteAction,
+    /// Whether the server is sent the path without the prefix of `path`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub strip_prefix: bool,
+    /// Another target for the server.
+    pub rewrite: Option<Rewrite>,
     /// Timeouts towards client and server.
     pub timeouts: Timeouts,
     /// Limits of clients' requests, by name.
@@ -371,8 +385,11 @@ pub enum PathMatch {
 pub enum RouteAction {
     /// Passed to an upstream.
     Upstream {
-        /// The upstream's name.
+        /// The upstream's name; of a split the one with the largest share.
         name: String,
+        /// The shares of several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        split: Option<Split>,
         /// The Host header sent; `None`: the client's own.
         host: Option<String>,
     },
@@ -380,8 +397,8 @@ pub enum RouteAction {
     Redirect {
         /// 301, 302, 303, 307 or 308.
         status: u16,
-        /// The Location; `$path` and `$query` are not interpreted.
-        location: String,
+        /// The Location.
+        location: Template,
     },
     /// Answered from the file.
     Respond {
@@ -403,4 +420,9 @@ pub struct Timeouts {
     pub read: Interval,
     /// From the whole request head to the end of the response, over all attempts; `None`: any time. Tunnels after a 101 have no such limit.
     pub total: Option<Interval>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(switch: &bool) -> bool {
+    !switch
 }

@@ -205,6 +205,8 @@ table! {
             allow: Vec<At<Cidr>>,
             /// Clients of these networks get 403, whatever `allow` says.
             deny: Vec<At<Cidr>>,
+            /// Whether listeners without TLS answer with a redirect to https, but for `/.well-known/acme-challenge/`. Default false.
+            redirect_http: bool,
             /// Its certificate, for its hosts on listeners with TLS; `"*"` has the one for any other name, which without it gets no connection.
             tls: SiteTls,
             /// Header fields set on requests to upstreams; "" removes the field. Levels merge: `[edge]`, site, route; the inner one has the last word on a name.
@@ -236,10 +238,24 @@ table! {
             path_exact: String,
             /// A regular expression.
             path_regex: String,
-            /// The upstream that serves it.
-            upstream: String,
+            /// Methods, in upper case; GET stands for HEAD as well. Default: any.
+            methods: Vec<At<String>>,
+            /// Header fields that the request must have: a value, "*" for any, or "~" and a regular expression.
+            match_headers: BTreeMap<String, At<String>>,
+            /// Parameters that its query must have, in the same form.
+            match_query: BTreeMap<String, At<String>>,
+            /// Cookies that it must have, in the same form.
+            match_cookies: BTreeMap<String, At<String>>,
+            /// The upstream that serves it, or several with their shares: `{ stable = 95, canary = 5 }`.
+            upstream: UpstreamRef,
+            /// What stays on its side of a split, of variables and text. Default "$remote_addr": the client.
+            split_key: String,
             /// The Host header towards the upstream; default: the client's.
             host: String,
+            /// Whether the server is sent the path without the prefix `path`. Default false.
+            strip_prefix: bool,
+            /// Another path for the server.
+            rewrite: Rewrite,
             /// Answer with a redirect.
             redirect: Redirect,
             /// Answer from this file.
@@ -272,6 +288,11 @@ table! {
             compress: CompressRef,
         }
     }
+}
+
+short_or_table! {
+    /// An upstream, or the shares of several.
+    UpstreamRef { Name(String), Shares(BTreeMap<String, At<WholeNumber<0, 10_000>>>) }
 }
 
 words! {
@@ -309,10 +330,24 @@ short_or_table! {
 }
 
 table! {
+    /// Another path for the server, as nginx's `rewrite … break`.
+    Rewrite {
+        required {
+            /// The new path; `$1` is what the first group matched, and `?` begins what is put before the query.
+            to: String,
+        }
+        optional {
+            /// Is searched in the normalised path; default: the route's path_regex.
+            regex: String,
+        }
+    }
+}
+
+table! {
     /// A redirect.
     Redirect {
         required {
-            /// The Location.
+            /// The Location; $scheme, $host, $request_uri, $uri and $args are the request's, `$1` is what the first group of path_regex matched.
             location: String,
         }
         optional {

@@ -83,6 +83,7 @@ impl Resolver<'_> {
             hosts,
             listeners: values(raw.listeners.as_ref()),
             tls: raw.tls.as_ref().and_then(|tls| self.site_tls(tls, key)),
+            redirect_http: given(&raw.redirect_http).unwrap_or(false),
             routes: self.routes(key, raw),
             place: self.place(element.name),
         }
@@ -110,12 +111,14 @@ impl Resolver<'_> {
             }
             let key = format!("{key}.route[{index}]");
             let path = self.path(&key, element);
+            let conditions = self.conditions(&key, &element.raw);
             let action = self.action(&key, element);
             let route = &element.raw;
             self.check_route_headers(&key, route);
             self.check_compression(&key, route.compress.as_ref());
             self.check_limits(route.limits.as_ref(), &format!("{key}.limits"));
             self.check_access(route.allow.as_ref(), route.deny.as_ref(), &key);
+            let rewrite = self.target(&key, route);
             let (Some(path), Some(action)) = (path, action) else {
                 continue;
             };
@@ -123,7 +126,10 @@ impl Resolver<'_> {
                 limits: Self::limits_of(route, site),
                 access: Self::access_of(route, site),
                 path,
+                conditions,
                 action,
+                strip_prefix: given(&route.strip_prefix).unwrap_or(false),
+                rewrite,
                 timeouts: self.timeouts(route),
                 max_body: given(&route.max_body).unwrap_or(DEFAULT_MAX_BODY),
                 buffer_request: given(&route.buffer_request).unwrap_or(Bytes::new(0)),
@@ -212,7 +218,6 @@ impl Resolver<'_> {
 
     fn action(&mut self, key: &str, element: &Element<raw::Route>) -> Option<RouteAction> {
         let raw = &element.raw;
-        let declared = self.raw.upstream.as_ref();
         if let (Some(host), None) = (&raw.host, &raw.upstream) {
             self.report(
                 codes::HOST_WITHOUT_UPSTREAM,
@@ -235,16 +240,10 @@ impl Resolver<'_> {
         }
         match (&raw.upstream, &raw.redirect, &raw.respond) {
             (Some(upstream), None, None) => {
-                self.known(
-                    declared,
-                    codes::UNKNOWN_UPSTREAM,
-                    Tiers::LAYER7,
-                    upstream,
-                    &format!("{key}.upstream"),
-                    "upstream",
-                );
+                let (name, split) = self.upstreams_of(key, upstream, raw)?;
                 Some(RouteAction::Upstream {
-                    name: upstream.value.clone(),
+                    name,
+                    split,
                     host: raw.host.as_deref().cloned(),
                 })
             }
@@ -273,7 +272,7 @@ impl Resolver<'_> {
                 );
                 Some(RouteAction::Redirect {
                     status,
-                    location: location.value.clone(),
+                    location: self.location(key, location, raw)?,
                 })
             }
             (None, None, Some(respond)) => Some(RouteAction::Respond {

@@ -274,7 +274,7 @@ impl Judge<'_, '_> {
             .iter()
             .flat_map(|sites| sites.value.0.iter().enumerate())
         {
-            let mut seen: BTreeMap<(&str, String), Span> = BTreeMap::new();
+            let mut seen: BTreeMap<(&str, String, String), Span> = BTreeMap::new();
             let mut everything: Option<Span> = None;
             for (number, route) in element
                 .raw
@@ -295,19 +295,30 @@ impl Judge<'_, '_> {
                         "path" => path.trim_end_matches('/').to_owned(),
                         _ => path.value.clone(),
                     };
-                    if let Some(first) = seen.get(&(word, canonical.clone())).copied() {
+                    let asked = super::route::asked(&route.raw);
+                    let unconditional = asked.is_empty();
+                    let all = (word, canonical, asked);
+                    if let Some(first) = seen.get(&all).copied() {
+                        let same = if unconditional {
+                            ""
+                        } else {
+                            " with the same conditions"
+                        };
                         self.report(
                             codes::ROUTE_TWICE,
                             Tiers::LAYER7,
                             path.span,
                             format!("{key}.{word}"),
-                            format!("`{}` stands twice among the site's routes", path.value),
+                            format!(
+                                "`{}` stands twice among the site's routes{same}",
+                                path.value
+                            ),
                         )
                         .also(first, "this one is used")
                         .help("take one of the two out");
                         continue;
                     }
-                    seen.insert((word, canonical), path.span);
+                    seen.insert(all, path.span);
                     if word != "path_regex" {
                         continue;
                     }
@@ -315,13 +326,14 @@ impl Judge<'_, '_> {
                         self.report(codes::ROUTE_SHADOWED, Tiers::LAYER7, path.span, format!("{key}.{word}"), "this route never gets a request: an earlier expression matches every path")
                             .also(first, "matches everything")
                             .help("regular expressions are tried in the order of the file: put this one first");
-                    } else if matches_everything(path) {
+                    } else if unconditional && matches_everything(path) {
                         everything = Some(path.span);
                     }
                 }
             }
         }
         self.shadowed_prefixes();
+        self.redirects_to_https();
     }
 
     /// A regular expression beats every prefix, as in nginx; one that matches everything hides all of them.
@@ -345,7 +357,7 @@ impl Judge<'_, '_> {
             .filter(|site| !site.broken)
             .collect();
         for (site, element) in platform.sites.iter().zip(elements) {
-            let hides = site.routes.iter().any(|route| matches!(&route.path, PathMatch::Regex(pattern) if matches_everything(pattern)));
+            let hides = site.routes.iter().any(|route| route.conditions.is_empty() && matches!(&route.path, PathMatch::Regex(pattern) if matches_everything(pattern)));
             if !hides {
                 continue;
             }
@@ -493,13 +505,7 @@ impl Judge<'_, '_> {
             .iter()
             .flat_map(|sites| &sites.value.0)
             .flat_map(|site| site.raw.route.iter().flat_map(|routes| &routes.value.0))
-            .filter_map(|route| {
-                route
-                    .raw
-                    .upstream
-                    .as_ref()
-                    .map(|upstream| upstream.value.as_str())
-            })
+            .flat_map(|route| super::route::upstreams(&route.raw))
             .collect();
         let unclear = self.unclear_site()
             || used.iter().any(|name| {

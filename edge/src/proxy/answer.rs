@@ -15,6 +15,10 @@ pub(super) async fn error(session: &mut Session, ctx: &Context, status: u16) -> 
     let Page { content_type, body } = page::error(status, session.get_header_bytes(header::ACCEPT));
     let mut head = head(status, body.len(), content_type)?;
     head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    // RFC 9110 section 15.5.6.
+    if let (405, Some(allow)) = (status, &ctx.allow) {
+        head.insert_header(header::ALLOW, allow.as_str())?;
+    }
     fields::own(session, &mut head, ctx, true);
     send(session, head, body.into()).await
 }

@@ -1,13 +1,16 @@
 //! SHELL: the server for a request's next attempt: what the balancer needs to know of it, and waiting for a place.
 
+use std::sync::Arc;
+
 use conf::Moment;
-use conf::platform::Balance;
+use conf::platform::{Balance, Split};
 use pingora_proxy::Session;
 
 use super::context::Context;
 use super::key;
 use crate::balance::{Ask, Choice, Method, Pick};
 use crate::peer::Client;
+use crate::split;
 use crate::upstream::Upstream;
 use crate::upstream::queue::Unserved;
 
@@ -18,6 +21,25 @@ pub(super) enum NoServer {
     Nobody,
     /// All have as many requests as they may, and the request cannot wait, or not any longer.
     Full(&'static str),
+}
+
+/// The side of a split on which the request is.
+pub(super) fn side(
+    session: &Session,
+    ctx: &Context,
+    split: &Split,
+    sides: &[(Arc<Upstream>, u32)],
+) -> Option<Arc<Upstream>> {
+    let key = match &split.key {
+        Some(pieces) => key::of(pieces, session, ctx),
+        None => key::client(session, ctx)
+            .map(|client| client.to_string().into_bytes())
+            .unwrap_or_default(),
+    };
+    let named = sides.iter();
+    let named = named.map(|(upstream, share)| (upstream.config.name.as_str(), *share));
+    let (side, _) = sides.get(split::side(named, &key)?)?;
+    Some(Arc::clone(side))
 }
 
 /// Chooses a server and takes its place.

@@ -13,6 +13,7 @@ use conf::Moment;
 use conf::platform::Route;
 use daemon::clock;
 use http::HeaderValue;
+use http::uri::PathAndQuery;
 use pingora_proxy::Session;
 
 use crate::compress::Encoder;
@@ -98,6 +99,14 @@ pub(crate) struct Context {
     pub(crate) began: Moment,
     /// Indices of site and route.
     pub(crate) route: Option<(usize, usize)>,
+    /// The side of a split on which the request is.
+    pub(crate) side: Option<Arc<Upstream>>,
+    /// What the server is asked for, where it is not what the client wrote.
+    pub(crate) target: Option<PathAndQuery>,
+    /// Where the client is sent, whatever the route does.
+    pub(crate) redirect: Option<String>,
+    /// The methods that would have found a route, with 405.
+    pub(crate) allow: Option<String>,
     /// `GET /path HTTP/1.1`.
     pub(crate) request: Vec<u8>,
     /// The X-Request-ID that servers get; the same at every attempt. Before the first one what they would get.
@@ -146,6 +155,10 @@ impl Context {
             stream,
             began: clock::now(),
             route: None,
+            side: None,
+            target: None,
+            redirect: None,
+            allow: None,
             request: Vec::new(),
             request_id: None,
             current: None,
@@ -171,6 +184,13 @@ impl Context {
     pub(crate) fn route(&self) -> Option<(&Route, &RouteState)> {
         let (site, route) = self.route?;
         self.snapshot.route(site, route)
+    }
+
+    /// The upstream of the route, or the side of its split.
+    pub(crate) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.side
+            .as_ref()
+            .or_else(|| self.route()?.1.upstream.as_ref())
     }
 
     /// Gives the request its id: a trusted proxy's, or a new one.
@@ -278,7 +298,7 @@ impl Context {
         duration: Duration,
     ) -> Option<Line<'a>> {
         let route = self.route().map(|(_, route)| route);
-        let upstream = route.and_then(|route| route.upstream.as_ref());
+        let upstream = self.upstream();
         let conn = self.conn.as_ref()?;
         let request_id = self.request_id.as_ref();
         let fields = session.map(|session| &session.req_header().headers);

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use conf::platform::RouteAction;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::{SERVER, host_of};
+use super::{SERVER, host_of, status};
 use crate::rewrite::{self, Edits, Fields, Fill, Forwarding};
+use crate::route::normalise_path;
+use crate::state::RouteState;
 
 struct Request<'a>(&'a mut RequestHeader);
 
@@ -71,9 +74,8 @@ pub(super) fn to_upstream(
         host: &host,
         port: conn.front.address.port(),
         request_id: id.unwrap_or_default(),
-        forwarded: state
-            .upstream
-            .as_ref()
+        forwarded: ctx
+            .upstream()
             .is_some_and(|upstream| upstream.config.forwarded),
     };
     rewrite::request(
@@ -86,6 +88,9 @@ pub(super) fn to_upstream(
         request.remove_header(&header::EXPECT);
     }
     origin_form(session, request)?;
+    if let Some(target) = &ctx.target {
+        put_target(request, target, state)?;
+    }
     if let RouteAction::Upstream {
         host: Some(host), ..
     } = &route.action
@@ -114,6 +119,38 @@ fn origin_form(session: &Session, request: &mut RequestHeader) -> Result<()> {
         false => format!("/{path}"),
     };
     request.set_raw_path(path.as_bytes())
+}
+
+/// What the route makes of the path; `None` goes on as the client wrote it, as by nginx's `proxy_pass` without a path.
+pub(super) fn target(request: &RequestHeader, state: &RouteState) -> Result<Option<PathAndQuery>> {
+    let uri = &request.uri;
+    // `OPTIONS *` is about the server as a whole.
+    if uri.path() == "*" {
+        return Ok(None);
+    }
+    let wrong = |_| status(400, "the path is not valid once it is rewritten");
+    let path = normalise_path(uri.path()).map_err(wrong)?;
+    let target = state.target.for_server(&path, uri.query());
+    let target = target.map_err(wrong)?.map(|target| target.parse());
+    target
+        .transpose()
+        .map_err(|_| status(400, "the target is not valid once it is rewritten"))
+}
+
+/// Puts the route's target in the place of the client's; the authority, where there is one, stays.
+fn put_target(
+    request: &mut RequestHeader,
+    target: &PathAndQuery,
+    state: &RouteState,
+) -> Result<()> {
+    let mut parts = request.uri.clone().into_parts();
+    parts.path_and_query = Some(target.clone());
+    let uri = http::Uri::from_parts(parts).map_err(|_| status(500, "the target is not valid"))?;
+    request.set_uri(uri);
+    if let Some(prefix) = state.target.stripped().filter(|prefix| !prefix.is_empty()) {
+        request.insert_header("X-Forwarded-Prefix", prefix)?;
+    }
+    Ok(())
 }
 
 /// The response's fields as the client gets them.

@@ -17,10 +17,13 @@ fn route(path: PathMatch) -> Route {
         limits: Vec::new(),
         access: conf::platform::Access::default(),
         path,
+        conditions: Conditions::default(),
         action: RouteAction::Respond {
             status: 200,
             body: String::new(),
         },
+        strip_prefix: false,
+        rewrite: None,
         timeouts,
         max_body: Bytes::mib(10),
         buffer_request: Bytes::new(0),
@@ -28,6 +31,17 @@ fn route(path: PathMatch) -> Route {
         response_headers: HeaderEdits::default(),
         compress: None,
         place: Place::default(),
+    }
+}
+
+/// A GET without query and fields.
+fn plain() -> Ask<'static> {
+    static NONE: std::sync::LazyLock<http::HeaderMap> =
+        std::sync::LazyLock::new(http::HeaderMap::new);
+    Ask {
+        method: "GET",
+        headers: &NONE,
+        query: "",
     }
 }
 
@@ -53,6 +67,7 @@ fn site(hosts: &[&str], listeners: &[&str], paths: &[&str]) -> Site {
         hosts: hosts.iter().map(|text| host(text)).collect(),
         listeners: listeners.iter().map(|name| (*name).to_owned()).collect(),
         tls: None,
+        redirect_http: false,
         routes: paths.iter().map(|text| route(path(text))).collect(),
         place: Place::default(),
     }
@@ -135,7 +150,7 @@ fn hosts_exact_then_longest_wildcard_then_default() {
     for (listener, host, expected) in cases {
         let wanted = expected.map_or(Decision::NoSite, |site| Decision::Route { site, route: 0 });
         assert_eq!(
-            router.find(listener, host, "/"),
+            router.find(listener, host, "/", &plain()),
             wanted,
             "{listener} {host}"
         );
@@ -180,7 +195,7 @@ fn paths_exact_then_regex_then_longest_prefix() {
     ];
     for (path, expected) in cases {
         assert_eq!(
-            router.find("http", "a", path),
+            router.find("http", "a", path, &plain()),
             Decision::Route {
                 site: 0,
                 route: *expected
@@ -193,11 +208,116 @@ fn paths_exact_then_regex_then_longest_prefix() {
 #[test]
 fn a_site_without_a_matching_route_is_404_and_no_site_421() {
     let router = router(vec![site(&["a"], &[], &["/api/", "=/"])]);
-    let found = |host, path| router.find("http", host, path).refusal();
+    let found = |host, path| router.find("http", host, path, &plain()).refusal();
     assert_eq!(found("a", "/api/x"), None);
     assert_eq!(found("a", "/api"), Some(404));
     assert_eq!(found("a", "/x"), Some(404));
     assert_eq!(found("b", "/api/x"), Some(421));
+}
+
+/// Routes of `specs`: a path, then methods, then `name=value` of a query.
+fn asking(specs: &[(&str, &[&str], &[&str])]) -> Router {
+    let mut site = site(&["a"], &[], &[]);
+    for (text, methods, query) in specs {
+        let mut route = route(path(text));
+        route.conditions.methods = methods.iter().map(|one| (*one).to_owned()).collect();
+        route.conditions.query = query
+            .iter()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| {
+                (
+                    name.to_owned(),
+                    conf::platform::ValueMatch::Exact(value.to_owned()),
+                )
+            })
+            .collect();
+        site.routes.push(route);
+    }
+    router(vec![site])
+}
+
+#[test]
+fn routes_that_ask_for_more_come_first_and_the_search_goes_on() {
+    let router = asking(&[
+        ("/", &[], &[]),
+        ("/api", &[], &[]),
+        ("/api", &["POST"], &[]),
+        ("/api", &["POST"], &["v=2"]),
+        ("/api/deep", &["PUT"], &[]),
+        ("=/api", &[], &["x=1"]),
+        ("~^/img/", &[], &["big=1"]),
+        ("~^/img/x", &[], &[]),
+        ("~^/img/", &["GET"], &[]),
+    ]);
+    let cases: &[(&str, &str, &str, usize)] = &[
+        ("GET", "/api", "", 1),
+        ("GET", "/api", "x=1", 5),
+        ("POST", "/api", "x=1", 5),
+        // The first that fits in the file's order, not the one that asks for most.
+        ("POST", "/api", "v=2", 2),
+        ("GET", "/api/y", "v=2", 1),
+        ("PUT", "/api/deep", "", 4),
+        // As if `/api/deep` were not there.
+        ("GET", "/api/deep/x", "", 1),
+        ("POST", "/api/deep/x", "", 2),
+        ("GET", "/img/x", "big=1", 6),
+        ("HEAD", "/img/x", "", 8),
+        ("POST", "/img/x", "", 7),
+        ("POST", "/img/y", "", 0),
+    ];
+    for (method, path, query, expected) in cases {
+        let ask = Ask {
+            method,
+            query,
+            ..plain()
+        };
+        assert_eq!(
+            router.find("http", "a", path, &ask),
+            Decision::Route {
+                site: 0,
+                route: *expected
+            },
+            "{method} {path} {query}"
+        );
+    }
+}
+
+#[test]
+fn where_only_the_method_is_in_the_way_it_is_405() {
+    let router = asking(&[
+        ("/api", &["GET"], &[]),
+        ("/api/x", &["POST", "PUT"], &[]),
+        ("/api/x", &["DELETE"], &["v=2"]),
+        ("/other", &[], &["v=2"]),
+    ]);
+    let cases: &[(&str, &str, &str, Option<u16>, &str)] = &[
+        ("GET", "/api", "", None, ""),
+        ("POST", "/api", "", Some(405), "GET, HEAD"),
+        ("PATCH", "/api/x", "", Some(405), "POST, PUT, GET, HEAD"),
+        (
+            "PATCH",
+            "/api/x",
+            "v=2",
+            Some(405),
+            "POST, PUT, DELETE, GET, HEAD",
+        ),
+        ("GET", "/api/x", "", None, "POST, PUT"),
+        ("GET", "/other", "", Some(404), ""),
+    ];
+    for (method, path, query, status, allow) in cases {
+        let ask = Ask {
+            method,
+            query,
+            ..plain()
+        };
+        let found = router.find("http", "a", path, &ask);
+        assert_eq!(found.refusal(), *status, "{method} {path} {query}");
+        assert_eq!(
+            router.allowed(0, path, &ask),
+            *allow,
+            "{method} {path} {query}"
+        );
+    }
 }
 
 #[test]
@@ -234,7 +354,7 @@ fn ten_thousand_sites_are_found_and_long_paths_stay_cheap() {
             format!("x.y.h{n}.example")
         };
         assert_eq!(
-            router.find("http", &host, "/deep/er/x"),
+            router.find("http", &host, "/deep/er/x", &plain()),
             Decision::Route { site: n, route: 1 }
         );
     }
@@ -242,9 +362,40 @@ fn ten_thousand_sites_are_found_and_long_paths_stay_cheap() {
     let long = "/a".repeat(4096);
     for _ in 0..1000 {
         assert_eq!(
-            router.find("http", "h0.example", &long),
+            router.find("http", "h0.example", &long, &plain()),
             Decision::Route { site: 0, route: 0 }
         );
+    }
+}
+
+/// What is looked up for one request, whoever else is served.
+#[test]
+fn ten_thousand_sites_take_no_more_lookups_than_ten() {
+    let looked = |sites: usize, host: &str, path: &str| {
+        let sites = (0..sites).map(|n| {
+            let hosts = [format!("h{n}.example"), format!("*.h{n}.example")];
+            let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+            site(
+                &hosts,
+                &[],
+                &["/", "/deep/er/", "=/exact", "~^/img/[0-9]+$"],
+            )
+        });
+        let looked = Cell::new(0);
+        let router = router(sites.collect());
+        let found = router.search("http", host, path, &plain(), &looked);
+        assert!(
+            matches!(found, Decision::Route { site: 7, .. }),
+            "{host} {path}"
+        );
+        looked.get()
+    };
+    for host in ["h7.example", "a.b.h7.example"] {
+        for path in ["/exact", "/img/7", "/deep/er/x/y/z", "/nothing/here"] {
+            let few = looked(10, host, path);
+            assert_eq!(looked(10_000, host, path), few, "{host} {path}");
+            assert!((2..20).contains(&few), "{host} {path}: {few}");
+        }
     }
 }
 
@@ -322,7 +473,7 @@ proptest! {
         for (host, path) in &requests {
             let path = normalise_path(path).unwrap();
             for listener in ["http", "admin"] {
-                prop_assert_eq!(router.find(listener, host, &path), model(&platform, listener, host, &path), "{} {} {}", listener, host, path);
+                prop_assert_eq!(router.find(listener, host, &path, &plain()), model(&platform, listener, host, &path), "{} {} {}", listener, host, path);
             }
         }
     }

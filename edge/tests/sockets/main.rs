@@ -29,6 +29,7 @@ mod protect;
 mod proxy_protocol;
 mod proxying;
 mod retry;
+mod routing;
 mod tls;
 mod total;
 mod unix;
