@@ -4,8 +4,11 @@
 //! test, and so does a reason without a difference.
 
 mod cases;
+mod choice;
 mod differences;
 mod site;
+
+use std::collections::BTreeSet;
 
 use cases::{Case, Expected, LAST};
 use site::{Outcome, Site};
@@ -78,6 +81,40 @@ fn every_case_comes_to_what_it_must_and_nginx_agrees_or_there_is_a_reason() {
         "reasons without a difference"
     );
     assert!(site.runs());
+}
+
+/// Exact paths, expressions and prefixes: the same one takes the path at both.
+#[test]
+fn the_same_route_takes_a_path_as_at_nginx() {
+    let site = Site::start();
+    let (mut wrong, mut taken, mut refused) = (Vec::new(), BTreeSet::new(), 0);
+    let paths = choice::paths();
+    assert!(paths.len() >= choice::PATHS);
+    for path in &paths {
+        let (status, route) = site.edge.ask("choice.example", path);
+        let (wanted, location) = site.nginx.ask("choice.example", path);
+        // Pages of errors are each one's own.
+        if status != wanted || (status == 200 && route != location) {
+            wrong.push(format!(
+                "{path}: edge {status} {route}, nginx {wanted} {location}"
+            ));
+        }
+        match status {
+            200 => drop(taken.insert(route)),
+            _ => refused += 1,
+        }
+    }
+    println!(
+        "{} paths, {} routes taken, {refused} refused",
+        paths.len(),
+        taken.len()
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(
+        taken.len(),
+        choice::ROUTES.len(),
+        "every route is taken by some path: {taken:?}"
+    );
 }
 
 /// However the bytes are cut into segments, the verdict is the same.

@@ -57,10 +57,15 @@ impl Site {
         };
         let (edge, nginx) = (subject(80, 9080), subject(81, 9081));
         let config = folder.path().join("platform.toml");
-        std::fs::write(&config, platform()).expect("the file can be written");
+        std::fs::write(&config, platform() + &crate::choice::platform())
+            .expect("the file can be written");
         let daemon = Daemon::start(&node, Kind::Edge, &config, folder.path());
         let config = folder.path().join("nginx.conf");
-        std::fs::write(&config, configuration()).expect("the file can be written");
+        // Within the block `http`.
+        let servers = configuration();
+        let servers = servers.trim_end().trim_end_matches('}');
+        let servers = format!("{servers}{}}}\n", crate::choice::configuration());
+        std::fs::write(&config, servers).expect("the file can be written");
         let mut command = Command::new("nginx");
         command.arg("-p").arg(folder.path()).arg("-c").arg(&config);
         command.args(["-e", "error.log"]);
@@ -119,6 +124,20 @@ impl Subject {
             received,
             hangs,
         }
+    }
+}
+
+impl Subject {
+    /// Asks for a path of another host, and gives status and body.
+    pub(crate) fn ask(&self, host: &str, path: &str) -> (u16, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let (bytes, _) = self
+            .node
+            .run(|| exchange(self.front, &[request.into_bytes()]));
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+        (status.unwrap_or(0), body.to_owned())
     }
 }
 
