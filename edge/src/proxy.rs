@@ -43,6 +43,7 @@ use crate::listen::park::Arrival;
 use crate::listen::stream::Conn;
 use crate::page;
 use crate::retry::{self, Failure};
+use crate::rewrite;
 use crate::route::{Ask, Decision, normalise_host, normalise_path};
 use crate::shared::Shared;
 use crate::state::RouteState;
@@ -679,6 +680,11 @@ fn to_https(
     let listener = ctx.snapshot.platform.listeners.get(&*listener)?;
     // Without a host there is nowhere to go.
     if !site.redirect_http || listener.tls || conn.tls.is_some() || host.is_empty() {
+        return None;
+    }
+    // A proxy that ended the TLS before us would be sent round in a circle.
+    let trusted = ctx.snapshot.trusted_of(&conn.front);
+    if rewrite::came_by_https(conn.peer.client(), &request.headers, trusted) {
         return None;
     }
     let path = normalise_path(request.uri.path()).ok()?;

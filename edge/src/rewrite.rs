@@ -138,6 +138,13 @@ pub fn request(
     client
 }
 
+/// Whether a peer of `trusted` says that its client came by TLS.
+pub fn came_by_https(peer: Client, fields: &HeaderMap, trusted: &[PeerRange]) -> bool {
+    let proto = fields.get(X_FORWARDED_PROTO);
+    peer.is_in(trusted)
+        && proto.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
 /// The request id that a peer of `trusted` gave the request.
 pub fn request_id<'a>(
     peer: Client,

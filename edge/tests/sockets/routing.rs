@@ -267,3 +267,22 @@ upstream = { app = 0, other = 1 }
     );
     assert!(!text.contains("upstream app ("), "{text}");
 }
+
+#[test]
+fn who_came_by_tls_through_a_trusted_proxy_is_not_sent_round() {
+    let app = Origin::start("app");
+    let start = |trusted: &str| {
+        let rest = format!(
+            "{trusted}\n[upstream.app]\nservers = [\"{}\"]\n[[site]]\nhosts = [\"*\"]\nredirect_http = true\n[[site.route]]\npath = \"/\"\nupstream = \"app\"\n",
+            app.address()
+        );
+        Edge::start(|address| platform(address, LOG, &rest))
+    };
+    let behind = start("trusted_proxies = [\"127.0.0.0/8\"]");
+    let https = "X-Forwarded-Proto: https\r\n";
+    assert_eq!(ask(&behind, "GET /", https).text(), "app");
+    assert_eq!(ask(&behind, "GET /", "").status, 301);
+    // What a client alone says counts for nothing.
+    let alone = start("");
+    assert_eq!(ask(&alone, "GET /", https).status, 301);
+}

@@ -80,9 +80,8 @@ pub(crate) fn paths() -> Vec<String> {
     };
     let mut paths: Vec<String> = ROUTES
         .iter()
-        .filter_map(|route| {
-            (!route.starts_with('~')).then(|| route.trim_start_matches('=').replace(' ', "%20"))
-        })
+        .filter(|route| !route.starts_with('~'))
+        .map(|route| route.trim_start_matches('=').replace(' ', "%20"))
         .collect();
     paths.extend(["/img/7", "/api/v1/users/8", "/q"].map(str::to_owned));
     paths.sort();

@@ -3,6 +3,7 @@
 //! `cases` says what must come of each at edge. Where nginx does otherwise, `differences` says why; a difference without a reason fails the
 //! test, and so does a reason without a difference.
 
+mod balance;
 mod cases;
 mod choice;
 mod differences;
@@ -115,6 +116,58 @@ fn the_same_route_takes_a_path_as_at_nginx() {
         choice::ROUTES.len(),
         "every route is taken by some path: {taken:?}"
     );
+}
+
+/// Smooth weighted turns, addresses by `ip_hash`, keys on the ring, and the requests that are one too many.
+#[test]
+fn servers_and_limits_are_chosen_as_at_nginx() {
+    let site = Site::start();
+    let both = |host: &str, path: &str, fields: &str| {
+        let edge = site.edge.ask_with(host, path, fields);
+        (edge, site.nginx.ask_with(host, path, fields))
+    };
+    let same = |host: &str, requests: &[(String, String)]| -> BTreeSet<String> {
+        let mut seen = BTreeSet::new();
+        for (path, fields) in requests {
+            let (edge, nginx) = both(host, path, fields);
+            assert_eq!(edge, nginx, "{host}{path} {fields:?}");
+            assert_eq!(edge.0, 200);
+            seen.insert(edge.1);
+        }
+        seen
+    };
+    let turns = vec![("/".to_owned(), String::new()); 21];
+    assert_eq!(same("turns.example", &turns).len(), 3);
+    let addresses: Vec<(String, String)> = (0..1000u32)
+        .map(|number| {
+            let address = std::net::Ipv4Addr::from(number.wrapping_mul(0x9e37_79b1));
+            ("/".to_owned(), format!("X-Forwarded-For: {address}\r\n"))
+        })
+        .collect();
+    assert_eq!(same("addresses.example", &addresses).len(), 3);
+    let v6: Vec<(String, String)> = (0..50u16)
+        .map(|number| {
+            let address = std::net::Ipv6Addr::new(0x2001, 0xdb8, number, 1, 0, 0, 7, number);
+            ("/".to_owned(), format!("X-Forwarded-For: {address}\r\n"))
+        })
+        .collect();
+    same("addresses.example", &v6);
+    let keys: Vec<(String, String)> = (0..300)
+        .map(|number| (format!("/page/{number}?q={}", number * 7), String::new()))
+        .collect();
+    assert_eq!(same("keys.example", &keys).len(), 3);
+    for key in ["one", "two"] {
+        let fields = format!("X-Key: {key}\r\n");
+        let statuses = |subject: &site::Subject| -> Vec<u16> {
+            (0..balance::BURST + 5)
+                .map(|_| subject.ask_with("limited.example", "/", &fields).0)
+                .collect()
+        };
+        let (edge, nginx) = (statuses(&site.edge), statuses(&site.nginx));
+        assert_eq!(edge, nginx, "{key}");
+        let passed = edge.iter().filter(|status| **status == 200).count();
+        assert_eq!(passed, balance::BURST + 1, "{edge:?}");
+    }
 }
 
 /// However the bytes are cut into segments, the verdict is the same.

@@ -57,14 +57,20 @@ impl Site {
         };
         let (edge, nginx) = (subject(80, 9080), subject(81, 9081));
         let config = folder.path().join("platform.toml");
-        std::fs::write(&config, platform() + &crate::choice::platform())
-            .expect("the file can be written");
+        std::fs::write(
+            &config,
+            platform() + &crate::choice::platform() + &crate::balance::platform(),
+        )
+        .expect("the file can be written");
         let daemon = Daemon::start(&node, Kind::Edge, &config, folder.path());
         let config = folder.path().join("nginx.conf");
         // Within the block `http`.
         let servers = configuration();
         let servers = servers.trim_end().trim_end_matches('}');
-        let servers = format!("{servers}{}}}\n", crate::choice::configuration());
+        let servers = format!(
+            "{servers}{}}}\n",
+            crate::choice::configuration() + &crate::balance::configuration()
+        );
         std::fs::write(&config, servers).expect("the file can be written");
         let mut command = Command::new("nginx");
         command.arg("-p").arg(folder.path()).arg("-c").arg(&config);
@@ -130,7 +136,13 @@ impl Subject {
 impl Subject {
     /// Asks for a path of another host, and gives status and body.
     pub(crate) fn ask(&self, host: &str, path: &str) -> (u16, String) {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        self.ask_with(host, path, "")
+    }
+
+    /// The same with further field lines.
+    pub(crate) fn ask_with(&self, host: &str, path: &str, fields: &str) -> (u16, String) {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\n\r\n");
         let (bytes, _) = self
             .node
             .run(|| exchange(self.front, &[request.into_bytes()]));
@@ -260,6 +272,7 @@ nodes = ["edge1"]
 [listener.http]
 group = "web"
 bind = ["10.0.0.11:80"]
+trusted_proxies = ["10.0.0.11/32"]
 [upstream.app]
 servers = ["10.0.0.11:9080"]
 [[site]]
