@@ -34,6 +34,11 @@ impl Rules {
         }
     }
 
+    /// Whether they let everybody in.
+    pub fn is_open(&self) -> bool {
+        self.allow.is_none() && self.deny.is_empty()
+    }
+
     /// What they say of a client. One without an address (of a unix socket) is named by no network.
     pub fn judge(&self, client: Option<IpAddr>) -> Ruling {
         let named = |networks: &Networks| client.is_some_and(|client| networks.hold(client));
@@ -66,6 +71,10 @@ impl Networks {
             same.insert(network.trunc());
         }
         networks
+    }
+
+    fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
     }
 
     fn hold(&self, client: IpAddr) -> bool {
@@ -110,6 +119,8 @@ mod tests {
         let all = rules(&[], &[]);
         assert_eq!(judged(&all, "10.0.0.1"), Ruling::Allowed);
         assert_eq!(all.judge(None), Ruling::Allowed);
+        assert!(all.is_open() && !rules(&["10.0.0.0/8"], &[]).is_open());
+        assert!(!rules(&[], &["10.0.0.0/8"]).is_open());
         let some = rules(&["10.0.0.0/8", "2001:db8::/32"], &["10.66.0.0/16"]);
         assert_eq!(judged(&some, "10.1.2.3"), Ruling::Allowed);
         assert_eq!(judged(&some, "::ffff:10.1.2.3"), Ruling::Allowed);

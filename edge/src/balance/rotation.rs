@@ -174,10 +174,6 @@ impl Rotation {
             let mut anybody = false;
             for backup in [false, true] {
                 let class = Class { backup, ejected };
-                anybody |= self
-                    .candidates(class, ask, now)
-                    .into_iter()
-                    .any(|candidate| candidate);
                 if let Some(index) = self.choose(class, ask, now) {
                     // Only the snapshot before a reload can have taken the last place meanwhile.
                     return match self.take(index) {
@@ -188,6 +184,11 @@ impl Rotation {
                         false => Choice::Full,
                     };
                 }
+                // Only now is it of interest whether somebody was full.
+                anybody |= self
+                    .candidates(class, ask, now)
+                    .into_iter()
+                    .any(|candidate| candidate);
             }
             // Full servers are waited for; the ejected ones are for when there is no other.
             if anybody {
