@@ -57,7 +57,10 @@ pub(crate) fn render_status(data: &Value, out: &mut String) {
                 out,
                 "  {:<28} {:<8} weight {:<5} {:>5} now {:>10} requests {:>6} failed",
                 word(&server["server"]),
-                word(&server["state"]),
+                match (server["state"] == "up", server["backup"] == true) {
+                    (true, true) => "backup".to_owned(),
+                    _ => word(&server["state"]),
+                },
                 count(&server["weight"]),
                 count(&server["in_flight"]),
                 count(&server["requests"]),

@@ -161,7 +161,10 @@ fn describe(
         if !route.access.deny.is_empty() {
             rules.push(format!("never {}", list(&route.access.deny)));
         }
-        lines.push(format!("  clients: {}; others 403", rules.join(", ")));
+        lines.push(format!(
+            "  clients: {}; who may not gets 403",
+            rules.join("; ")
+        ));
     }
     for (which, edits) in [
         ("request", &route.request_headers),
@@ -256,8 +259,10 @@ fn members(upstream: &Upstream, now: Moment, lines: &mut Vec<String>) {
             _ => "up",
         };
         lines.push(format!(
-            "    {} weight {} {state}",
-            member.id, member.weight
+            "    {} weight {} {state}{}",
+            member.id,
+            member.weight,
+            if member.backup { ", backup" } else { "" }
         ));
     }
     lines.extend(

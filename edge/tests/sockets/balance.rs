@@ -195,6 +195,10 @@ fn a_backup_server_serves_while_the_others_are_down() {
     until("up again", || state() == "up");
     assert!((0..6).all(|_| client.get("/").text() == "main"));
     assert_eq!(edge.status()["upstreams"][0]["servers"][1]["backup"], true);
+    let screen = String::from_utf8(edge.command(&["status"]).stdout).unwrap();
+    assert!(screen.contains(" backup   weight 1"), "{screen}");
+    let why = String::from_utf8(edge.command(&["why", "http://test/"]).stdout).unwrap();
+    assert!(why.contains(" weight 1 up, backup"), "{why}");
 }
 
 #[test]

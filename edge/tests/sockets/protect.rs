@@ -193,7 +193,7 @@ fn lists_of_clients_hold_for_every_spelling_of_a_path() {
     let why = edge.command(&["why", "http://test/admin/x"]);
     let text = String::from_utf8_lossy(&why.stdout).into_owned();
     assert!(
-        text.contains("only 10.1.0.0/16 2001:db8::/32; others 403"),
+        text.contains("only 10.1.0.0/16 2001:db8::/32; who may not gets 403"),
         "{text}"
     );
 }
