@@ -429,11 +429,19 @@ impl ProxyHttp for EdgeProxy {
         ctx: &mut Context,
         reused: bool,
     ) -> Box<Error> {
+        // The engine has let go of the connection: its descriptor may be another one's from here on.
+        if let Some(total) = ctx.total() {
+            total.disconnected();
+        }
         // Already decided in `upstream_response_filter`, or not the server's fault.
         if ctx.current.is_none() {
             return error;
         }
         if !failure::is_upstream(&error) {
+            // A client that does not take its error page must not keep the server's place.
+            if answered(session).is_none() {
+                ctx.end_attempt(0);
+            }
             error.set_retry(false);
             return error;
         }

@@ -17,6 +17,7 @@ pub use edits::{EditError, Edits, Fill};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -126,6 +127,10 @@ pub fn request(
             set_text(fields, name, fact);
         }
     }
+    // Written where a route strips its prefix; from a client it would make servers build links of the client's choice.
+    if !believed {
+        fields.unset(&X_FORWARDED_PREFIX);
+    }
     if facts.forwarded {
         forwarded(fields, peer, facts, believed);
     } else if !believed {
@@ -217,6 +222,7 @@ fn is_protected(name: &HeaderName) -> bool {
         X_FORWARDED_PROTO,
         X_FORWARDED_HOST,
         X_FORWARDED_PORT,
+        X_FORWARDED_PREFIX,
         X_REAL_IP,
         X_REQUEST_ID,
     ]

@@ -240,8 +240,13 @@ impl Upstream {
         let options = &mut peer.options;
         options.connection_timeout = within(timeouts.connect);
         options.total_connection_timeout = within(timeouts.connect);
-        options.write_timeout = within(timeouts.send);
-        options.read_timeout = within(timeouts.read);
+        // Over HTTP/1 the request's timer shuts the connection down; clipped here, a tunnel would keep the clipped times for its life.
+        let waits = |time: Interval| match self.config.protocol {
+            UpstreamProtocol::Http1 => Some(time.as_duration()),
+            UpstreamProtocol::Http2 => within(time),
+        };
+        options.write_timeout = waits(timeouts.send);
+        options.read_timeout = waits(timeouts.read);
         options.idle_timeout = Some(self.config.keepalive_timeout.as_duration());
         // Without TLS Pingora takes H2 alone for prior knowledge.
         options.alpn = match self.config.protocol {

@@ -286,3 +286,19 @@ fn who_came_by_tls_through_a_trusted_proxy_is_not_sent_round() {
     let alone = start("");
     assert_eq!(ask(&alone, "GET /", https).status, 301);
 }
+
+#[test]
+fn a_client_names_no_prefix() {
+    let (app, other) = (Origin::start("app"), Origin::start("other"));
+    let edge = edge(
+        &app,
+        &other,
+        "[[site.route]]\npath = \"/\"\nupstream = \"app\"\n",
+    );
+    let found = ask(&edge, "GET /head", "X-Forwarded-Prefix: //evil.example\r\n");
+    assert!(
+        !found.text().to_lowercase().contains("prefix"),
+        "{}",
+        found.text()
+    );
+}
