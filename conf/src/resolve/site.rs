@@ -18,8 +18,9 @@ const DEFAULT_READ: Interval = Interval::from_secs(60);
 const DEFAULT_MAX_BODY: Bytes = Bytes::mib(10);
 const DEFAULT_REDIRECT: u16 = 302;
 /// Header fields that frame a message, or concern one connection.
-const FRAMING: [&str; 9] = [
+const FRAMING: [&str; 10] = [
     "connection",
+    "expect",
     "transfer-encoding",
     "content-length",
     "keep-alive",
